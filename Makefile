@@ -1,0 +1,40 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+SCENARIO ?= default
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \2/p' Makefile | awk '{printf "%-16s", $$1 " " $$2; $$1 = $$2 = ""; print}'
+
+setup: ## Install system packages for the lab and the pinned tools in .venv
+	@$(PYTHON) tools/setup.py
+
+demo: ## Deploy the sample project on a lab host: http://127.0.0.1:8080/ (DEMO_PORT=8080, DEMO_HTTPS_PORT=8443)
+	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py && .venv/bin/python tools/demo.py --since $$since
+
+test: ## Everything: lint, unit, every molecule scenario
+	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py --since $$since all
+
+lint: ## ansible-lint (production profile), yamllint, ruff
+	@$(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py lint
+
+unit: ## Tests that need no host
+	@$(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py unit
+
+molecule: ## One scenario: make molecule SCENARIO=default
+	@$(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py molecule/$(SCENARIO)
+
+bench: ## What a request costs at the worker and at nginx, on the lab host of make demo
+	@$(PYTHON) tools/setup.py && .venv/bin/python bench/serving.py
+
+requirements: ## Pin requirements.in anew into requirements.txt
+	@$(PYTHON) tools/setup.py && UV_SYSTEM_CERTS=true uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' requirements.in --output-file requirements.txt
+
+docs: ## Write the tables of variables into the roles' README files
+	@$(PYTHON) tools/setup.py && .venv/bin/python tools/document.py
+
+clean: ## Take away all that the other targets made, save system packages
+	@$(PYTHON) tools/clean.py
+
+.PHONY: help setup demo test lint unit molecule bench requirements docs clean
