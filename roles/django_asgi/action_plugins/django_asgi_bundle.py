@@ -1,0 +1,181 @@
+"""Action: turn a directory, a git reference or an archive into one deterministic tar archive, on the controller."""
+
+import gzip
+import hashlib
+import io
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from ansible import constants
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
+NEVER = ("__pycache__/", "*.py[co]", ".venv/", "node_modules/")
+GIT_PLACES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
+REQUIREMENTS = ("uv.lock", "requirements.txt", "pyproject.toml")
+
+
+class Unusable(Exception):
+    """A source that can't be bundled; the text says why, where and what to do."""
+
+
+def git(*arguments: str, cwd: Path | None = None) -> str:
+    """Run git without asking anything and return what it printed; Unusable with git's own last words if it fails."""
+    command = ["git", "-c", "core.quotePath=off", *arguments]
+    # In a hook, from which one may deploy, these name the hook's own repository.
+    environment = {name: value for name, value in os.environ.items() if name not in GIT_PLACES}
+    environment["GIT_TERMINAL_PROMPT"] = "0"
+    settings = {"cwd": cwd, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "env": environment}
+    result = subprocess.run(command, check=False, **settings)
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise Unusable(f"git {arguments[0]} failed: {last}")
+    return result.stdout
+
+
+def is_git_address(source: str) -> bool:
+    """Whether `source` names a repository to clone rather than a path."""
+    return bool(re.match(r"(\w+://|git@|[\w.-]+@[\w.-]+:)", source)) or source.endswith(".git")
+
+
+def fetch(address: str, version: str, directory: Path) -> str:
+    """Check `version` (branch, tag or commit) of a repository out into `directory`; return its commit."""
+    git("init", "--quiet", str(directory))
+    try:
+        git("fetch", "--quiet", "--depth", "1", address, version, cwd=directory)
+    except Unusable:
+        # Not every server hands out a commit by its hash; then everything is fetched.
+        git("fetch", "--quiet", "--tags", address, "+refs/heads/*:refs/remotes/origin/*", cwd=directory)
+        git("checkout", "--quiet", "--detach", version, cwd=directory)
+    else:
+        git("checkout", "--quiet", "--detach", "FETCH_HEAD", cwd=directory)
+    return git("rev-parse", "HEAD", cwd=directory).strip()
+
+
+def extract(archive: Path, directory: Path) -> Path:
+    """Unpack `archive` into `directory`; return where the project begins (inside a single top folder, if so)."""
+    try:
+        if archive.suffix == ".zip":
+            shutil.unpack_archive(archive, directory)
+        else:
+            # GNU tar itself keeps names out that lead elsewhere; tarfile does so from Python 3.11.4 on only.
+            command = ["tar", "--extract", "--no-same-owner", f"--file={archive}", f"--directory={directory}"]
+            subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError, shutil.ReadError) as error:
+        raise Unusable(f"{archive} can't be unpacked: {error}") from error
+    entries = list(directory.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else directory
+
+
+def files_of(directory: Path) -> list[Path]:
+    """The files below `directory` that its .gitignore files don't exclude, relative and sorted."""
+    with tempfile.TemporaryDirectory() as scratch:
+        # A repository of our own beside it: the same rules hold in and outside the user's repository.
+        git("init", "--quiet", "--bare", scratch)
+        place = ["-c", "core.excludesFile=/dev/null", f"--git-dir={scratch}", f"--work-tree={directory}"]
+        rules = ["--exclude-standard", *(f"--exclude={pattern}" for pattern in NEVER)]
+        listed = git(*place, "ls-files", "-z", "--others", *rules, cwd=directory)
+    if (directory / ".git").exists():
+        # What the user's repository tracks belongs to the source, whatever .gitignore says of it since.
+        tracked = git("-c", "safe.directory=*", "ls-files", "-z", "--cached", cwd=directory).split("\0")
+        listed += "\0" + "\0".join(name for name in tracked if (directory / name).is_file())
+    paths = set()
+    for name in filter(None, listed.split("\0")):
+        # A repository inside this one, a submodule for instance, is listed as a directory.
+        inside = [Path()] if not name.endswith("/") else files_of(directory / name)
+        paths |= {Path(name, path) for path in inside}
+    return sorted(path for path in paths if ".git" not in path.parts)
+
+
+def write_bundle(directory: Path, file: io.BufferedIOBase) -> dict[str, str]:
+    """Write the files of `directory` to a tar archive; return {path: SHA-256 of its content, or its link's target}.
+
+    Names are sorted; owners, times and all of the modes but the executable bit are left out, so that the same files
+    give the same bytes wherever and whenever.
+    """
+    sources = {}
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in files_of(directory):
+            status = (directory / path).lstat()
+            entry = tarfile.TarInfo(path.as_posix())
+            if stat.S_ISLNK(status.st_mode):
+                entry.type, entry.linkname = tarfile.SYMTYPE, str((directory / path).readlink())
+                if not (directory / path).resolve().is_relative_to(directory.resolve()):
+                    raise Unusable(f"{directory / path} links to {entry.linkname}, outside the source: copy it in.")
+                archive.addfile(entry)
+                sources[entry.name] = f"-> {entry.linkname}"
+            elif stat.S_ISREG(status.st_mode):
+                content = (directory / path).read_bytes()
+                entry.size, entry.mode = len(content), 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+                archive.addfile(entry, io.BytesIO(content))
+                sources[entry.name] = hashlib.sha256(content).hexdigest() + ("+x" if entry.mode == 0o755 else "")
+    return sources
+
+
+def requirements_of(project: Path, wanted: str) -> dict:
+    """Which file names the app's packages, of which kind it is, its text, and a warning if it pins nothing."""
+    name = wanted or next((name for name in REQUIREMENTS if (project / name).is_file()), "")
+    if not name or not (project / name).is_file():
+        missing = wanted or " or ".join(REQUIREMENTS)
+        raise Unusable(f"There is no {missing} in {project}: set django_asgi_requirements to the file's path there.")
+    text = (project / name).read_text()
+    facts = {"requirements": name, "requirements_text": text, "warnings": []}
+    if Path(name).name == "uv.lock":
+        return facts | {"requirements_kind": "uv.lock"}
+    if "--hash=" in text:
+        return facts | {"requirements_kind": "hashed"}
+    warning = (
+        f"{name} does not pin every package with a hash, so each new environment may hold other packages: "
+        f"make a lock with 'uv pip compile --generate-hashes'."
+    )
+    return facts | {"requirements_kind": "unpinned", "warnings": [warning]}
+
+
+def bundle(source: str, version: str, project_dir: str, requirements: str, place: Path) -> dict:
+    """Bundle `source` into a file in `place`.
+
+    Returns `path`, `digest`, `sources`, `source` (its address and version), and the facts of its requirements.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        origin = {"address": re.sub(r"//[^/]*@", "//", source), "version": version}
+        directory = Path(source).expanduser()
+        if is_git_address(source):
+            directory = Path(scratch, "checkout")
+            origin["version"] = f"{version} {fetch(source, version, directory)[:12]}"
+        elif source.endswith(ARCHIVES):
+            directory = extract(directory, Path(scratch))
+        elif not directory.is_dir():
+            raise Unusable(f"django_asgi_source {source} is no directory, git address or archive on this machine.")
+        project = directory / project_dir
+        if not (project / "manage.py").is_file():
+            raise Unusable(f"There is no manage.py in {project}: set django_asgi_project_dir to where it lies.")
+        facts = requirements_of(project, requirements)
+        buffer = io.BytesIO()
+        sources = write_bundle(directory, buffer)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    path = place / f"bundle-{digest[:16]}.tar.gz"
+    path.write_bytes(gzip.compress(buffer.getvalue(), compresslevel=6, mtime=0))
+    return {"changed": False, "path": str(path), "digest": digest, "sources": sources, "source": origin, **facts}
+
+
+class ActionModule(ActionBase):
+    """Bundles the source; arguments: source, version, project_dir, requirements."""
+
+    _VALID_ARGS = frozenset(("source", "version", "project_dir", "requirements"))
+
+    def run(self, tmp=None, task_vars=None):
+        """Return what `bundle` returns, or fail with its reason."""
+        super().run(tmp, task_vars)
+        arguments = {name: str(self._task.args.get(name, "")) for name in self._VALID_ARGS}
+        try:
+            # Ansible removes this directory when the play ends.
+            return bundle(**arguments, place=Path(constants.DEFAULT_LOCAL_TMP))
+        except Unusable as error:
+            raise AnsibleActionFail(str(error)) from error

@@ -1,0 +1,179 @@
+"""Where an app's things lie on a host, and which release is live."""
+
+import grp
+import json
+import os
+import pwd
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asgictl.errors import Refused
+
+DEFAULT_POLICY = {"retire_seconds": 300, "retire_max": 3, "keep_releases": 5}
+
+
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Replace `path` by `content` in one step, so that no reader and no crash sees half of it."""
+    data = content.encode() if isinstance(content, str) else content
+    candidate = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(candidate, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    candidate.rename(path)
+
+
+def link_atomically(link: Path, target: str) -> None:
+    """Point the symbolic link `link` to `target` by one rename(2)."""
+    candidate = link.with_name(f".{link.name}.{os.getpid()}")
+    candidate.unlink(missing_ok=True)
+    candidate.symlink_to(target)
+    candidate.rename(link)
+
+
+@dataclass(frozen=True)
+class App:
+    """One app on this host; `root` is / except in tests."""
+
+    name: str
+    root: Path = field(default=Path("/"))
+
+    @property
+    def home(self) -> Path:
+        """Where everything but data and logs lies."""
+        return self.root / "opt" / self.name
+
+    @property
+    def releases(self) -> Path:
+        """The releases on disk."""
+        return self.home / "releases"
+
+    @property
+    def environments(self) -> Path:
+        """The Python environments that releases share."""
+        return self.home / "environments"
+
+    @property
+    def static_pool(self) -> Path:
+        """The static files of all releases on disk."""
+        return self.home / "static-pool"
+
+    @property
+    def live_link(self) -> Path:
+        """The link whose rename is the cut-over."""
+        return self.home / "live"
+
+    @property
+    def maintenance_file(self) -> Path:
+        """While it is there, the edge shows its maintenance page."""
+        return self.home / "maintenance"
+
+    @property
+    def state_directory(self) -> Path:
+        """The app's own data."""
+        return self.root / "var/lib" / self.name
+
+    @property
+    def cache_directory(self) -> Path:
+        """uv's cache."""
+        return self.root / "var/cache" / self.name
+
+    @property
+    def history_file(self) -> Path:
+        """The record of deploys."""
+        return self.root / "var/log/asgictl" / f"{self.name}.jsonl"
+
+    @property
+    def units(self) -> Path:
+        """Where systemd finds the instances' unit files."""
+        return self.root / "etc/systemd/system"
+
+    @property
+    def key_file(self) -> Path:
+        """The key that names releases."""
+        return self.root / "etc/asgictl" / f"{self.name}.key"
+
+    @property
+    def policy_file(self) -> Path:
+        """How old releases are treated."""
+        return self.root / "etc/asgictl" / f"{self.name}.json"
+
+    def policy(self) -> dict:
+        """How this host treats the app's old releases, as the role wrote it; defaults where it says nothing."""
+        try:
+            return DEFAULT_POLICY | json.loads(self.policy_file.read_text())
+        except FileNotFoundError:
+            return dict(DEFAULT_POLICY)
+
+    def uid(self) -> int:
+        """The id of the app's user."""
+        return pwd.getpwnam(self.name).pw_uid
+
+    def gid(self) -> int:
+        """The id of the app's group."""
+        return grp.getgrnam(self.name).gr_gid
+
+    def live(self) -> str | None:
+        """The live release's id, or None before the first deploy."""
+        try:
+            return self.live_link.readlink().name
+        except FileNotFoundError:
+            return None
+
+    def staged(self) -> list[str]:
+        """The ids of the releases on disk."""
+        if not self.releases.is_dir():
+            return []
+        return sorted(path.name for path in self.releases.iterdir() if not path.name.startswith("."))
+
+    def order(self) -> list[str]:
+        """The releases that have been deployed, oldest first; only these are targets of a rollback."""
+        try:
+            order = json.loads((self.home / "order.json").read_text())
+        except FileNotFoundError:
+            return []
+        return [release for release in order if (self.releases / release).is_dir()]
+
+    def append_to_order(self, release: str) -> None:
+        """Make `release` the newest deployed one."""
+        self.set_order([*(other for other in self.order() if other != release), release])
+
+    def set_order(self, order: list[str]) -> None:
+        """Say which releases have been deployed, oldest first."""
+        write_atomically(self.home / "order.json", json.dumps(order))
+
+    def previous(self) -> str | None:
+        """The release deployed before the live one: where a rollback goes."""
+        order, live = self.order(), self.live()
+        if live not in order or order.index(live) == 0:
+            return None
+        return order[order.index(live) - 1]
+
+    def release_named(self, prefix: str) -> str:
+        """The id of the one release on disk whose id begins with `prefix`; Refused if there is none or several."""
+        matches = [release for release in self.staged() if release.startswith(prefix)]
+        if len(matches) != 1:
+            raise Refused(
+                f"{self.name} has {len(matches) or 'no'} release{'s'[: len(matches) != 1]} {prefix!r} on this host; "
+                f"'asgictl releases' lists them."
+            )
+        return matches[0]
+
+    def ensure_directories(self) -> None:
+        """Make the directories that asgictl itself writes to."""
+        for directory in (self.releases, self.environments, self.static_pool, self.home / "incoming"):
+            directory.mkdir(parents=True, exist_ok=True)
+        self.history_file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def installed_apps(root: Path = Path("/")) -> list[str]:
+    """The names of the apps that the role has set up on this host."""
+    return sorted(path.stem for path in (root / "etc/asgictl").glob("*.json"))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and what is in it, if it is there."""
+    shutil.rmtree(path, ignore_errors=False) if path.is_dir() else None

@@ -1,0 +1,169 @@
+"""The command line: what an operator types, and what the role calls."""
+
+import argparse
+import json
+import os
+import sys
+
+from asgictl import facts, text
+from asgictl.app import App, installed_apps
+from asgictl.cutover import Deploy, roll_back
+from asgictl.errors import Refused
+from asgictl.metrics import metrics
+from asgictl.release import Release
+from asgictl.retire import retire
+from asgictl.status import releases, status
+
+DESCRIPTION = "Look at, roll back and work with the Django ASGI apps on this host."
+EPILOG = """
+examples:
+  asgictl status                     what is live, what is retiring, what is wrong
+  asgictl releases                   the releases that a rollback can go to
+  asgictl rollback                   back to the release before the live one
+  asgictl rollback 3f2a              to the release whose id begins with 3f2a
+  asgictl maintenance on             show visitors the maintenance page, until 'off'
+  asgictl logs -f                    follow the log of every instance
+  asgictl manage createsuperuser     run manage.py in the live release's environment
+
+With several apps on the host, say which: asgictl --app NAME status.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; those that only the role calls are left out of the help."""
+    top = argparse.ArgumentParser(
+        prog="asgictl", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.add_argument("--app", help="the app's name; may be left out where the host has one app only")
+    top.add_argument("--json", action="store_true", help="print JSON instead of text")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    of_status = commands.add_parser("status", help="show the live and the retiring releases, workers, deploys, problems")
+    of_status.add_argument("--quick", action="store_true", help="without asking the database for pending migrations")
+    commands.add_parser("releases", help="list the releases on disk, oldest deploy first")
+    rollback = commands.add_parser("rollback", help="return to the previous release, or to the one named")
+    rollback.add_argument("release", nargs="?", help="id of a release, or how it begins")
+    rollback.add_argument("--force", action="store_true", help="even if the database holds newer migrations")
+    rollback.add_argument("--take-over", action="store_true", help="even if a deploy holds the lock, because it is dead")
+    rollback.add_argument("--edge", default="", metavar="URL", help="wait until this edge answers from the release")
+    closed = commands.add_parser("maintenance", help="close the site by the edge's maintenance page, or open it again")
+    closed.add_argument("state", nargs="?", choices=["on", "off"], help="left out: say which it is")
+    logs = commands.add_parser("logs", help="show the log of every instance; further arguments go to journalctl")
+    logs.add_argument("arguments", nargs=argparse.REMAINDER)
+    manage = commands.add_parser("manage", help="run manage.py in the live release's environment, as the app's user")
+    manage.add_argument("arguments", nargs=argparse.REMAINDER)
+    measure = commands.add_parser("metrics", help="print the metrics of every app on the host, for Prometheus")
+    measure.add_argument("--output", default="", metavar="FILE", help="replace this file by them instead")
+    retiring = commands.add_parser("retire")
+    retiring.add_argument("release")
+    retiring.add_argument("--seconds", type=float, required=True)
+    commands.add_parser("call")
+    return top
+
+
+def command_line(arguments: list[str]) -> list[str]:
+    """`arguments` for the parser, which would take an option right after `logs` or `manage` for one of its own."""
+    for command in ("logs", "manage"):
+        after = arguments.index(command) + 1 if command in arguments else len(arguments)
+        if arguments[after:] and arguments[after] not in ("-h", "--help", "--"):
+            return [*arguments[:after], "--", *arguments[after:]]
+    return arguments
+
+
+def the_app(name: str | None) -> App:
+    """The app called `name`, or the host's only one; Refused if that does not name one."""
+    apps = installed_apps()
+    if name is None and len(apps) == 1:
+        name = apps[0]
+    if name not in apps:
+        there = ", ".join(apps) or "none"
+        raise Refused(f"{'Say which app with --app' if name is None else f'There is no app {name}'}: this host has {there}.")
+    return App(name)
+
+
+def call(app: App, request: dict) -> dict:
+    """A step of a deploy, as the role asks for it: {"do": step, "token": …, …the step's arguments}."""
+    do, token = request.pop("do"), request.pop("token", "")
+    if do == "facts":
+        return facts.host_facts(app, **request)
+    if do == "plan":
+        return facts.plan(app, **request)
+    if do == "status":
+        facts_of_status = status(app)
+        return {"changed": False, "text": text.status(facts_of_status), **facts_of_status}
+    return {"changed": False} | getattr(Deploy(app, token), do)(**request)
+
+
+def run(options: argparse.Namespace) -> object:
+    """Do what the command line says; return what to print: a dict or list as JSON or text, a str as it is."""
+    if options.command == "call":
+        return call(App(options.app), json.load(sys.stdin))
+    if options.command == "metrics":
+        return metrics([the_app(name) for name in ([options.app] if options.app else installed_apps())], options.output)
+    app = the_app(options.app)
+    if options.command == "status":
+        return status(app, options.quick)
+    if options.command == "releases":
+        return releases(app)
+    if options.command == "rollback":
+        target = options.release and app.release_named(options.release)
+        return roll_back(app, target, options.edge, options.force, options.take_over)
+    if options.command == "maintenance":
+        return maintenance(app, options.state)
+    if options.command == "retire":
+        return retire(app, options.release, options.seconds)
+    if options.command == "logs":
+        os.execvp(
+            "journalctl",
+            ["journalctl", f"--unit={app.name}@*", f"--unit={app.name}-*@*", *(passed_on(options) or ["--lines=100"])],
+        )
+    if not (live := app.live()):
+        raise Refused(f"{app.name} has no live release on this host yet; run playbooks/deploy.yml.")
+    return run_manage(Release(app, live), passed_on(options))
+
+
+def maintenance(app: App, state: str | None) -> dict:
+    """Close the site (`on`), open it (`off`) or neither; return which it is. The edge looks at every request."""
+    before = app.maintenance_file.exists()
+    if state == "on":
+        app.maintenance_file.touch(0o644)
+    elif state == "off":
+        app.maintenance_file.unlink(missing_ok=True)
+    closed = app.maintenance_file.exists()
+    return {"app": app.name, "maintenance": closed, "changed": closed != before}
+
+
+def passed_on(options: argparse.Namespace) -> list[str]:
+    """What the command line holds for another program."""
+    return options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
+
+
+def run_manage(release: Release, arguments: list[str]) -> str:
+    """Become the app's user and manage.py, with this terminal; does not return."""
+    settings = release.process_settings()
+    os.chdir(settings["cwd"])
+    os.umask(settings["umask"])
+    if "user" in settings:
+        os.setgroups([])
+        os.setgid(settings["group"])
+        os.setuid(settings["user"])
+    command = release.manage_command(*arguments)
+    os.execve(command[0], command, settings["env"])
+
+
+def main() -> int:
+    """Run the command line; exit code 0 if it was done, 1 if it was refused, 2 for a wrong command line."""
+    options = parser().parse_args(command_line(sys.argv[1:]))
+    as_json = options.json or options.command == "call"
+    try:
+        result = run(options)
+    except Refused as refused:
+        if as_json:
+            print(json.dumps({"failed": True, "msg": str(refused), "details": refused.details, **refused.facts}))
+        else:
+            print(f"asgictl: {refused}", *([refused.details] if refused.details else []), sep="\n", file=sys.stderr)
+        return 1
+    except PermissionError as error:
+        print(f"asgictl: {error}. Run it as root: sudo asgictl …", file=sys.stderr)
+        return 1
+    print(json.dumps(result) if as_json else text.render(options.command, result))
+    return 0

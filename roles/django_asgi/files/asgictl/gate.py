@@ -1,0 +1,98 @@
+"""The gate: what a new instance has to show before it may receive traffic."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from asgictl.errors import Refused
+from asgictl.probe import Answer, get, shake_hands
+from asgictl.release import Release
+from asgictl.systemd import Instance, journal
+
+
+def request_headers(manifest: dict) -> dict[str, str]:
+    """The headers that the edge would send, so that ALLOWED_HOSTS and HTTPS redirects behave as for a visitor."""
+    return {
+        "Host": manifest["health_host"],
+        "X-Forwarded-Proto": manifest["health_scheme"],
+        "X-Forwarded-For": "127.0.0.1",
+        "User-Agent": "asgictl",
+    }
+
+
+def pass_gate(release: Release) -> dict:
+    """Ask every worker of the release's instance over HTTP, and one of them for a WebSocket.
+
+    Returns `workers` (how many answered) and `seconds`. Refused, with the journal's last lines, if one answers
+    wrongly, or if not all of them have answered in time. Asking also warms each worker: the first request of a
+    Django process is several times slower than the next.
+    """
+    manifest = release.manifest
+    began = time.time()
+    deadline = began + manifest["gate_timeout"]
+    socket, headers = str(release.socket), request_headers(manifest)
+    wanted = manifest["worker_count"]
+    seen: set[str] = set()
+    with ThreadPoolExecutor(max_workers=4 * wanted) as pool:
+        while len(seen) < wanted:
+            patience = max(0.1, deadline - time.time())
+            wave = [pool.submit(get, socket, manifest["health_path"], headers, patience) for _ in range(4 * wanted)]
+            for answer in [request.result() for request in wave]:
+                _check(release, answer, manifest["health_path"], "HTTP", 200, 399, began)
+                seen.add(answer.worker)
+            if "" in seen:
+                break  # A worker class of the user's own, which does not tell who answered.
+            if time.time() > deadline:
+                raise Refused(
+                    f"Release {release.id} failed its gate: only {len(seen)} of {wanted} workers answered "
+                    f"{manifest['health_path']} within {manifest['gate_timeout']} s.",
+                    details=release.redact(journal(Instance(release.app, release.id).service, since=began - 5)),
+                )
+    if manifest["websocket_path"]:
+        answer = shake_hands(socket, manifest["websocket_path"], headers, max(0.1, deadline - time.time()))
+        _check(release, answer, manifest["websocket_path"], "WebSocket", 101, 101, began)
+    return {"workers": len(seen), "seconds": round(time.time() - began, 2)}
+
+
+def _check(release: Release, answer: Answer, path: str, kind: str, least: int, most: int, began: float) -> None:
+    if least <= answer.status <= most and not answer.problem and answer.release in ("", release.id):
+        return
+    found = answer.problem or f"the answer was {answer.status}"
+    if answer.status == 400:
+        found += f" (does ALLOWED_HOSTS hold {release.manifest['health_host']}, the gate's Host?)"
+    if answer.release not in ("", release.id):
+        found += f" from release {answer.release}"
+    expected = "101" if least == 101 else "2xx or 3xx"
+    raise Refused(
+        f"Release {release.id} failed its gate: {kind} {path}: {found}; expected {expected}.",
+        details=release.redact(journal(Instance(release.app, release.id).service, since=began - 5)),
+    )
+
+
+def require_edge(release: Release, edge: str) -> None:
+    """Refuse a cut-over that no edge would follow: nothing has been switched yet, so nothing is lost."""
+    answer = get(edge, release.manifest["health_path"], request_headers(release.manifest))
+    if not answer.status:
+        raise Refused(f"The edge at {edge} does not answer ({answer.problem}); see 'systemctl status nginx'.")
+
+
+def wait_for_edge(release: Release, edge: str, alone: float, timeout: float) -> float:
+    """Wait until the edge has answered from `release` alone for `alone` seconds; return the seconds that it took.
+
+    The edge keeps connections to the old instance for a second or two, and each of its processes has its own.
+    """
+    began = time.time()
+    alone_since = None
+    while alone_since is None or time.time() - alone_since < alone:
+        answer = get(edge, release.manifest["health_path"], request_headers(release.manifest))
+        if answer.release != release.id:
+            alone_since = None
+        elif alone_since is None:
+            alone_since = time.time()
+        if time.time() - began > timeout:
+            raise Refused(
+                f"The edge at {edge} still does not answer from release {release.id} after {timeout:g} s: "
+                f"{answer.problem or f'status {answer.status}, release {answer.release!r}'}. "
+                f"Look at the edge's error log."
+            )
+        time.sleep(0.02)
+    return round(time.time() - began, 2)

@@ -1,0 +1,62 @@
+"""Celery beside the web instance: workers of the release, and the fleet's one beat.
+
+Workers of two releases may run at the same time: the new ones take new tasks from the moment they start, the old ones
+finish what they have (Celery's warm shutdown on SIGTERM). Of beat there may be one only, so the old one stops first.
+"""
+
+import subprocess
+import time
+
+from asgictl.app import App
+from asgictl.errors import Refused
+from asgictl.release import Release
+from asgictl.systemd import Instance, instances, journal, systemctl
+
+PING_SECONDS = 2
+
+
+def start_workers(release: Release, timeout: float) -> None:
+    """Start the release's Celery worker, if it has one; return when it answers. Refused after `timeout` seconds."""
+    unit = Instance(release.app, release.id).job("celery")
+    if not unit:
+        return
+    began = time.time()
+    systemctl("start", unit)
+    while not _answers(release):
+        if time.time() - began > timeout or systemctl("is-failed", unit, check=False).strip() == "failed":
+            raise Refused(
+                f"{unit} does not answer; is the broker there? Its last log lines say more.",
+                details=release.redact(journal(unit, since=began)),
+            )
+
+
+def _answers(release: Release) -> bool:
+    """Whether the release's own worker answers a ping through the broker."""
+    command = [release.directory / "venv/bin/python", "-m", "celery", "--app", release.manifest["celery_app"], "inspect"]
+    node = f"{release.app.name}-{release.id}@{_host()}"
+    ping = [*command, "ping", "--destination", node, "--timeout", str(PING_SECONDS)]
+    settings = release.process_settings() | {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.run(ping, **settings, check=False).returncode == 0
+
+
+def _host() -> str:
+    """The host's name as systemd's %H gives it."""
+    return subprocess.run(["hostname"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def hand_over(app: App, release: str, beat: bool) -> None:
+    """Let the other releases' workers finish what they have, and make this release's beat the only one."""
+    for other in instances(app):
+        if other.release != release:
+            stop_workers(other)
+    unit = Instance(app, release).job("beat")
+    if unit and beat:
+        systemctl("enable", "--quiet", "--now", unit)
+
+
+def stop_workers(instance: Instance) -> None:
+    """Stop an instance's beat now, and its workers when they have finished what they have."""
+    if beat := instance.job("beat"):
+        systemctl("disable", "--quiet", "--now", beat, check=False)
+    if celery := instance.job("celery"):
+        systemctl("stop", "--no-block", celery, check=False)

@@ -1,0 +1,168 @@
+"""What only this host knows of its apps, for Prometheus: text exposition format 0.0.4."""
+
+import calendar
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asgictl import history
+from asgictl.app import App, write_atomically
+from asgictl.errors import Refused
+from asgictl.lock import DeployLock
+from asgictl.release import Release
+from asgictl.status import problems
+from asgictl.systemd import Instance, instances
+
+# name: (type, help), in the order of the output.
+FAMILIES = {
+    "asgi_collect_success": ("gauge", "Whether the app's state could be read; where not, its other metrics are missing."),
+    "asgi_live_release_info": ("gauge", "The live release and where it came from; always 1."),
+    "asgi_instance_up": ("gauge", "Whether systemd counts the instance as active."),
+    "asgi_instance_connections": ("gauge", "Open connections to the instance's socket, WebSockets among them."),
+    "asgi_workers": ("gauge", "Worker processes that run."),
+    "asgi_workers_wanted": ("gauge", "Worker processes that the live release was deployed with."),
+    "asgi_worker_memory_bytes": ("gauge", "Memory of a worker: its proportional share."),
+    "asgi_worker_age_seconds": ("gauge", "Time since a worker was started."),
+    "asgi_retiring_instances": ("gauge", "Former releases that still run, until their connections have ended."),
+    "asgi_instance_retire_deadline_timestamp_seconds": ("gauge", "When a retiring instance is to be stopped at the latest."),
+    "asgi_deploys_total": ("counter", "Deploys and rollbacks in the host's history."),
+    "asgi_last_deploy_success": ("gauge", "Whether the last deploy or rollback succeeded."),
+    "asgi_last_deploy_timestamp_seconds": ("gauge", "When the last one of its kind and outcome ended."),
+    "asgi_last_deploy_duration_seconds": ("gauge", "How long the last one of its kind and outcome took."),
+    "asgi_deploy_lock_age_seconds": ("gauge", "How long the deploy that is under way has been so; 0 when there is none."),
+    "asgi_problems": ("gauge", "What 'asgictl status' calls a problem."),
+}
+# There from the first scrape on, for a counter that appears with its first failure hides that failure from rate().
+KINDS, OUTCOMES = ("deploy", "rollback"), ("succeeded", "failed", "died")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of the output."""
+
+    name: str
+    value: float
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The line."""
+        labels = ",".join(f'{name}="{escape(value)}"' for name, value in self.labels.items())
+        return f"{self.name}{{{labels}}} {self.value!r}" if labels else f"{self.name} {self.value!r}"
+
+
+def escape(value: object) -> str:
+    """A label's value as the format wants it."""
+    return str(value).replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def exposition(samples: Iterable[Sample]) -> str:
+    """The samples in the text format, each family once and in the order of FAMILIES."""
+    families: dict[str, list[Sample]] = {name: [] for name in FAMILIES}
+    for sample in samples:
+        families[sample.name].append(sample)
+    lines = []
+    for name, found in families.items():
+        if found:
+            kind, text = FAMILIES[name]
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *map(str, found)]
+    return "\n".join(lines)
+
+
+def metrics(apps: Iterable[App], output: str = "") -> str:
+    """The metrics of all `apps`; with `output`, replace that file by them in one step and say so instead."""
+    text = exposition(sample for app in apps for sample in of_app(app))
+    if not output:
+        return text
+    write_atomically(Path(output), f"{text}\n" if text else "")
+    return f"{output} is written."
+
+
+def of_app(app: App) -> list[Sample]:
+    """The metrics of one app. One that cannot be read takes no other down with it."""
+    try:
+        samples = [*of_instances(app), *of_history(app), *of_lock(app)]
+    except (Refused, OSError, ValueError, LookupError) as error:
+        print(f"asgictl: {app.name}: {error!r}", file=sys.stderr)
+        return [Sample("asgi_collect_success", 0, {"app": app.name})]
+    return [Sample("asgi_collect_success", 1, {"app": app.name}), *samples]
+
+
+def of_instances(app: App) -> Iterator[Sample]:
+    """What runs, and what should."""
+    live, deadlines = app.live(), retire_deadlines(app)
+    found = list(instances(app))
+    retiring = [one for one in found if one.release != live and one.runs()]
+    if live:
+        manifest = manifest_of(app, live)
+        source = manifest.get("source", {})
+        labels = {"app": app.name, "release": live}
+        origin = {"source": source.get("address", ""), "version": source.get("version", "")}
+        yield Sample("asgi_live_release_info", 1, labels | origin)
+        yield Sample("asgi_workers_wanted", manifest.get("worker_count", 0), labels)
+        yield from of_instance(Instance(app, live), "live")
+    for instance in retiring:
+        yield from of_instance(instance, "retiring")
+        if instance.release in deadlines:
+            labels = {"app": app.name, "release": instance.release}
+            yield Sample("asgi_instance_retire_deadline_timestamp_seconds", deadlines[instance.release], labels)
+    yield Sample("asgi_retiring_instances", len(retiring), {"app": app.name})
+    yield Sample("asgi_problems", len(problems(app)), {"app": app.name})
+
+
+def of_instance(instance: Instance, state: str) -> Iterator[Sample]:
+    """One instance with its connections and workers."""
+    labels = {"app": instance.app.name, "release": instance.release}
+    workers = instance.workers()
+    yield Sample("asgi_instance_up", int(instance.state() == "active"), labels | {"state": state})
+    yield Sample("asgi_instance_connections", instance.connections(), labels | {"state": state})
+    yield Sample("asgi_workers", len(workers), labels | {"state": state})
+    for worker in workers:
+        process = labels | {"pid": worker["pid"]}
+        yield Sample("asgi_worker_memory_bytes", worker["memory_mib"] << 20, process)
+        yield Sample("asgi_worker_age_seconds", worker["age_seconds"], process)
+
+
+def of_history(app: App) -> Iterator[Sample]:
+    """Every deploy and rollback that this host remembers."""
+    done = [entry for entry in history.entries(app, sys.maxsize) if entry["kind"] in KINDS]
+    counts = Counter({(kind, outcome): 0 for kind in KINDS for outcome in OUTCOMES})
+    counts.update((entry["kind"], entry["outcome"]) for entry in done)
+    last = {(entry["kind"], entry["outcome"]): entry for entry in done}
+    for (kind, outcome), count in counts.items():
+        labels = {"app": app.name, "kind": kind, "outcome": outcome}
+        yield Sample("asgi_deploys_total", count, labels)
+        if entry := last.get((kind, outcome)):
+            yield Sample("asgi_last_deploy_timestamp_seconds", unix_time(entry), labels)
+            yield Sample("asgi_last_deploy_duration_seconds", entry["seconds"], labels)
+    if done:
+        yield Sample("asgi_last_deploy_success", int(done[-1]["outcome"] == "succeeded"), {"app": app.name})
+
+
+def of_lock(app: App) -> Iterator[Sample]:
+    """The deploy that is under way."""
+    held = DeployLock(app).holder()
+    age = max(0.0, round(time.time() - held["since"], 1)) if held else 0
+    yield Sample("asgi_deploy_lock_age_seconds", age, {"app": app.name})
+
+
+def retire_deadlines(app: App) -> dict[str, float]:
+    """When each former release has to be gone: it retires since the deploy that succeeded it was finished."""
+    seconds = app.policy()["retire_seconds"]
+    finished = [entry for entry in history.entries(app, sys.maxsize) if entry["outcome"] == "succeeded" and entry.get("from")]
+    return {entry["from"]: unix_time(entry) + seconds for entry in finished}
+
+
+def manifest_of(app: App, release: str) -> dict:
+    """The release's manifest; empty where it is no longer on disk."""
+    try:
+        return Release(app, release).manifest
+    except Refused:
+        return {}
+
+
+def unix_time(entry: dict) -> int:
+    """When a history entry was written."""
+    return calendar.timegm(time.strptime(entry["time"], "%Y-%m-%dT%H:%M:%SZ"))

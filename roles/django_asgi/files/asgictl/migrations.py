@@ -1,0 +1,101 @@
+"""What a release knows of the database's migrations, asked in a process of the release's own environment."""
+
+import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from asgictl.errors import Refused
+from asgictl.release import Release
+
+# Runs in the app's environment, not in asgictl's: it may import nothing but Django.
+QUESTION = """
+import json
+import django
+django.setup()
+from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
+applied, known, pending = set(), set(), set()
+for alias in connections:
+    executor = MigrationExecutor(connections[alias])
+    loader = executor.loader
+    applied |= set(loader.applied_migrations)
+    known |= set(loader.disk_migrations) | {key for m in loader.disk_migrations.values() for key in m.replaces}
+    pending |= {(m.app_label, m.name) for m, _ in executor.migration_plan(loader.graph.leaf_nodes())}
+name = ".".join
+print(json.dumps({"pending": sorted(map(name, pending)), "unknown": sorted(map(name, applied - known))}))
+"""
+
+# Two hosts of a fleet, or a fleet and a person, may migrate at the same time; PostgreSQL lets the second one wait.
+MIGRATION = """
+import contextlib
+import zlib
+import django
+django.setup()
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+with connection.cursor() if connection.vendor == "postgresql" else contextlib.nullcontext() as cursor:
+    if cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [zlib.crc32(settings.SETTINGS_MODULE.encode())])
+    call_command("migrate", interactive=False)
+"""
+
+
+@dataclass(frozen=True)
+class Migrations:
+    """`pending`: the release has them, the database does not; `unknown`: the other way round."""
+
+    pending: list[str]
+    unknown: list[str]
+
+
+def migrations_of(release: Release) -> Migrations:
+    """Compare the release's migrations with the database's; Refused if the database does not answer."""
+    result = _ask(release, QUESTION)
+    try:
+        return Migrations(**json.loads(result.stdout.splitlines()[-1]))
+    except (IndexError, ValueError, TypeError):
+        raise Refused(
+            f"Release {release.id} can't read the state of its database's migrations; is the database there?",
+            details=release.redact("\n".join(result.stderr.splitlines()[-15:])),
+        ) from None
+
+
+def _ask(release: Release, program: str) -> subprocess.CompletedProcess:
+    """Run a Python program in the release's environment, as the app's user."""
+    return subprocess.run(
+        [release.directory / "venv/bin/python", "-"],
+        **release.process_settings(),
+        check=False,
+        input=program,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+
+
+def migrate(release: Release) -> list[str]:
+    """Apply what is pending, if anything is; return its names. Refused if a migration fails."""
+    pending = migrations_of(release).pending
+    if pending:
+        result = _ask(release, MIGRATION)
+        if result.returncode:
+            raise Refused(
+                f"A migration of release {release.id} failed; the live release goes on serving.",
+                details=release.redact("\n".join(result.stderr.splitlines()[-25:])),
+            )
+    return pending
+
+
+def refuse_unknown(target: Release, live: Release) -> None:
+    """Refuse a way back to `target` if the database holds migrations that `live` knows and `target` does not."""
+    with ThreadPoolExecutor() as pool:
+        of_target, of_live = pool.map(migrations_of, (target, live))
+    lost = sorted(set(of_target.unknown) - set(of_live.unknown))
+    if lost:
+        raise Refused(
+            f"The database holds migrations that release {target.id} does not know: {', '.join(lost)}. "
+            f"Reverse them first, or go back all the same with --force (-e django_asgi_force=true).",
+            migrations=lost,
+        )

@@ -1,0 +1,120 @@
+"""A release on disk: its manifest, its environment variables, and its manage.py."""
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from asgictl.app import App
+from asgictl.errors import Refused
+
+BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+
+
+def quote(value: str) -> str:
+    """Quote `value` for systemd's EnvironmentFile= (systemd.exec(5)): double quotes, backslash escapes."""
+    escaped = "".join("\\" + char if char in '"\\$`' else char for char in value)
+    return f'"{escaped}"'
+
+
+def environment_file(variables: dict[str, str]) -> str:
+    """The text of an EnvironmentFile= that holds `variables`, sorted by name."""
+    return "".join(f"{name}={quote(value)}\n" for name, value in sorted(variables.items()))
+
+
+def read_environment_file(text: str) -> dict[str, str]:
+    """The variables in a text that `environment_file` made."""
+    pairs = re.findall(r'^(\w+)="((?:[^"\\]|\\.)*)"$', text, flags=re.MULTILINE | re.DOTALL)
+    return {name: re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) for name, value in pairs}
+
+
+@dataclass(frozen=True)
+class Release:
+    """The release `id` of `app`; `directory` differs from its final place only while it is staged."""
+
+    app: App
+    id: str
+    staging: bool = False
+
+    @property
+    def directory(self) -> Path:
+        """Where the release lies now."""
+        return self.app.releases / (f".{self.id}" if self.staging else self.id)
+
+    @property
+    def final_directory(self) -> Path:
+        """Where the release lies when it is staged."""
+        return self.app.releases / self.id
+
+    @property
+    def project(self) -> Path:
+        """Where manage.py lies."""
+        return self.directory / "src" / self.manifest["project_dir"]
+
+    @property
+    def socket(self) -> Path:
+        """Where the instance listens."""
+        return self.app.root / "run" / self.app.name / f"{self.id}.sock"
+
+    @cached_property
+    def manifest(self) -> dict:
+        """What was asked for when the release was made (release.json)."""
+        try:
+            return json.loads((self.directory / "release.json").read_text())
+        except FileNotFoundError:
+            raise Refused(f"Release {self.id} of {self.app.name} is not on this host; deploy it again.") from None
+
+    @cached_property
+    def secrets(self) -> dict[str, str]:
+        """The app's secret variables; only root can read them."""
+        # As bytes: reading text would turn a value's \r\n into \n, and the service would see another value.
+        return read_environment_file((self.directory / "secrets").read_bytes().decode())
+
+    def variables(self) -> dict[str, str]:
+        """The app's environment without secrets: the role's four variables, then the user's."""
+        return {
+            "DJANGO_SETTINGS_MODULE": self.manifest["settings_module"],
+            "STATIC_ROOT": str(self.directory / "static"),
+            "STATE_DIRECTORY": str(self.app.state_directory),
+            "APP_RELEASE": self.id,
+            "WEB_CONCURRENCY": str(self.manifest["worker_count"]),
+            **self.manifest["env"],
+        }
+
+    def redact(self, text: str) -> str:
+        """`text` with every secret value replaced, for output that others may read."""
+        for value in sorted(self.secrets.values(), key=len, reverse=True):
+            if len(value) >= 4:
+                text = text.replace(value, "********")
+        return text
+
+    def manage(self, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess:
+        """Run manage.py as the app's user in the app's environment; output is redacted and merged in `stdout`."""
+        result = subprocess.run(
+            self.manage_command(*arguments),
+            check=False,
+            **self.process_settings(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+        )
+        result.stdout = self.redact(result.stdout)
+        return result
+
+    def manage_command(self, *arguments: str) -> list[str]:
+        """The command line of manage.py with `arguments`."""
+        return [str(self.directory / "venv/bin/python"), "manage.py", *arguments]
+
+    def process_settings(self) -> dict:
+        """subprocess settings that make a command see what the service sees: user, environment, directory."""
+        variables = BASE_ENVIRONMENT | {"HOME": str(self.app.state_directory)} | self.variables() | self.secrets
+        settings = {"cwd": self.project, "env": variables, "umask": 0o027}
+        if os.geteuid() == 0:
+            settings |= {"user": self.app.uid(), "group": self.app.gid(), "extra_groups": []}
+        return settings

@@ -1,0 +1,212 @@
+"""From a bundle to a release on disk, ready to be started."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from asgictl.app import App, remove_tree, write_atomically
+from asgictl.environment import COMPLETE, Builder
+from asgictl.errors import Refused
+from asgictl.facts import auto_workers, keep_key
+from asgictl.precompress import precompress
+from asgictl.release import Release, environment_file
+from asgictl.systemd import Instance
+
+
+class Stopwatch:
+    """Names what took how long: {step: seconds}."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def time(self, name: str, work: Callable, *arguments: object) -> object:
+        """Do `work` and note its duration under `name`."""
+        began = time.monotonic()
+        try:
+            return work(*arguments)
+        finally:
+            self.seconds[name] = round(time.monotonic() - began, 2)
+
+
+def stage(app: App, order: dict) -> dict:
+    """Make the release that `order` describes, unless it is on disk already.
+
+    `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (`service`,
+    `socket`, and `celery` and `beat` or nothing, texts), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar archive), `requirements` and
+    `requirements_kind`, `server_lock`, `python`, `uv`, `uv_environment`, `check_fail_level`, `collectstatic`, `key`.
+
+    Returns `changed`, `worker_count` and `worker_count_why`, `environment_built` and `seconds`. Refused with the reason
+    if a part fails; what was made so far is taken away by the deploy's abort, or by the next deploy.
+    """
+    release = Release(app, order["release"])
+    keep_key(app, order["key"])
+    if is_complete(release):
+        return _staged(release, changed=False, environment_built=False, seconds={})
+    watch = Stopwatch()
+    staging = Release(app, release.id, staging=True)
+    try:
+        remove_tree(staging.directory)
+        remove_tree(release.directory)
+        watch.time("unpack", _unpack, staging, order)
+        builder = Builder(app, staging.project, order)
+        environment, built = watch.time("environment", builder.build)
+        (staging.directory / "venv").symlink_to(f"../../environments/{environment}")
+        with ThreadPoolExecutor() as pool:
+            work = [
+                pool.submit(watch.time, "check", _check, staging, order["check_fail_level"]),
+                pool.submit(watch.time, "collectstatic", _collect_static, staging, order["collectstatic"]),
+                pool.submit(watch.time, "compile", _compile, staging),
+            ]
+        for part in work:
+            part.result()
+        staging.directory.rename(release.directory)
+        _fill_static_pool(release)
+        Instance(app, release.id).install(order["units"])
+    except OSError as error:
+        raise Refused(f"Release {release.id} can't be staged on this host: {error}.") from error
+    return _staged(release, changed=True, environment_built=built, seconds=watch.seconds)
+
+
+def _staged(release: Release, **answer: object) -> dict:
+    return {name: release.manifest[name] for name in ("worker_count", "worker_count_why")} | answer
+
+
+def is_complete(release: Release) -> bool:
+    """Whether the release is on disk with its environment and its units."""
+    instance = Instance(release.app, release.id)
+    return (release.directory / "venv" / COMPLETE).exists() and (release.app.units / instance.service).exists()
+
+
+def environment_of(release: Release) -> str:
+    """The digest of the release's Python environment."""
+    return (release.directory / "venv").readlink().name
+
+
+def _unpack(staging: Release, order: dict) -> None:
+    directory = staging.directory
+    directory.mkdir(mode=0o755)
+    source = directory / "src"
+    source.mkdir()
+    command = ["tar", "--extract", "--no-same-owner", f"--file={order['bundle']}", f"--directory={source}"]
+    unpacked = subprocess.run(command, check=False, capture_output=True, text=True)
+    if unpacked.returncode:
+        raise Refused(f"Release {staging.id} can't be unpacked on this host.", details=unpacked.stderr.strip())
+    _own(source, staging.app, 0o750)
+    manifest = order["manifest"] | {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    count, why = (manifest["workers"], "as asked for") if manifest["workers"] != "auto" else auto_workers()
+    manifest |= {"worker_count": count, "worker_count_why": why}
+    write_atomically(directory / "release.json", json.dumps(manifest, indent=1, sort_keys=True))
+    write_atomically(directory / "sources.json", json.dumps(order["sources"], sort_keys=True))
+    for name, text in order["files"].items():
+        write_atomically(directory / name, text)
+    variables = staging.variables() | {"STATIC_ROOT": str(staging.final_directory / "static")}
+    write_atomically(directory / "environment", environment_file(variables), mode=0o640)
+    write_atomically(directory / "secrets", environment_file(order["secrets"]), mode=0o600)
+    (directory / "socket").symlink_to(staging.socket)
+
+
+def _own(directory: Path, app: App, mode: int) -> None:
+    """Let the app read `directory`, and nobody but root write to it."""
+    directory.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(directory, 0, app.gid())
+
+
+def _check(staging: Release, fail_level: str) -> None:
+    result = staging.manage("check", "--deploy", "--fail-level", fail_level)
+    if result.returncode:
+        raise Refused(
+            f"Release {staging.id} failed manage.py check --deploy.",
+            details="\n".join(result.stdout.splitlines()[-25:]),
+        )
+
+
+def _collect_static(staging: Release, wanted: bool) -> None:
+    static = staging.directory / "static"
+    static.mkdir(mode=0o755)
+    if not wanted:
+        return
+    if os.geteuid() == 0:
+        os.chown(static, staging.app.uid(), staging.app.gid())
+    result = staging.manage("collectstatic", "--noinput", "--verbosity=0")
+    if result.returncode:
+        raise Refused(
+            f"manage.py collectstatic failed for release {staging.id}.",
+            details="\n".join(result.stdout.splitlines()[-25:]),
+        )
+    precompress(static)
+    # The edge's own user serves these, and nobody may change them any more.
+    subprocess.run(["chmod", "-R", "u=rwX,go=rX", static], check=True)
+    subprocess.run(["chown", "-R", "-h", f"{os.geteuid()}:{os.getegid()}", static], check=True)
+
+
+def _compile(staging: Release) -> None:
+    """Compile the source here, for the app can't write to it; without site, for that could run the app's code."""
+    directory = staging.directory
+    python = [directory / "venv/bin/python", "-I", "-S", "-m", "compileall", "-q", "-j", "0"]
+    paths = ["-s", directory, "-p", staging.final_directory, "--invalidation-mode", "unchecked-hash", directory / "src"]
+    # A file with a syntax error that nothing imports is the app's own affair.
+    subprocess.run([*python, *paths], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _fill_static_pool(release: Release, replace: bool = True) -> None:
+    """Link the release's static files into the pool that serves the assets of pages of other releases."""
+    static, pool = release.directory / "static", release.app.static_pool
+    for file in static.rglob("*"):
+        if file.is_file():
+            link = pool / file.relative_to(static)
+            if replace:
+                link.unlink(missing_ok=True)
+            if not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                os.link(file, link)
+
+
+def tidy_static_pool(app: App) -> None:
+    """Take out of the pool what no release on disk holds any more: a file with a single link.
+
+    Of several releases' files of one name the pool has the newest one's; when that goes, the next one takes its place.
+    """
+    for file in app.static_pool.rglob("*"):
+        if file.is_file() and file.stat().st_nlink == 1:
+            file.unlink()
+    for release in reversed(app.order()):
+        _fill_static_pool(Release(app, release), replace=False)
+
+
+def prune(app: App, protected: set[str]) -> list[str]:
+    """Remove old releases, and environments that nothing uses; return the ids of the removed releases.
+
+    The policy's `keep_releases` newest deployed releases stay, and so do the live and the previous one and those in
+    `protected`.
+    """
+    keep = app.policy()["keep_releases"]
+    kept = {app.live(), app.previous(), *app.order()[-keep:]} | protected
+    removed = [release for release in app.staged() if release not in kept]
+    for release in removed:
+        Instance(app, release).uninstall()
+        remove_tree(app.releases / release)
+    used = {environment_of(Release(app, release)) for release in app.staged()}
+    for environment in app.environments.iterdir():
+        if environment.name not in used:
+            remove_tree(environment)
+    tidy_static_pool(app)
+    return removed
+
+
+def discard(app: App, release: str) -> None:
+    """Take a release off the host that never went live, whatever is there of it."""
+    Instance(app, release).uninstall()
+    remove_tree(app.releases / f".{release}")
+    remove_tree(app.releases / release)
+    tidy_static_pool(app)
+
+
+def free_space(app: App) -> int:
+    """The bytes that are free where releases are kept."""
+    return shutil.disk_usage(app.home).free

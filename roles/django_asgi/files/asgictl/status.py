@@ -1,0 +1,99 @@
+"""What an operator wants to know at night: what is live, what else runs, what is wrong."""
+
+import time
+
+from asgictl import history
+from asgictl.app import App
+from asgictl.errors import Refused
+from asgictl.lock import DeployLock
+from asgictl.migrations import migrations_of
+from asgictl.release import Release
+from asgictl.stage import free_space
+from asgictl.systemd import JOBS, Instance, instances
+
+LITTLE_SPACE = 1 << 30
+LONG_DEPLOY_SECONDS = 3600
+
+
+def status(app: App, quick: bool = False) -> dict:
+    """The app on this host: live, previous, retiring, lock, last deploys and a list of problems in words.
+
+    With `quick` the database is not asked for pending migrations, which takes as long as Django takes to start.
+    """
+    live = app.live()
+    running = [instance for instance in instances(app) if instance.runs()]
+    return {
+        "app": app.name,
+        "live": describe(app, live) if live else None,
+        "previous": app.previous(),
+        "retiring": [describe(app, one.release) for one in running if one.release != live],
+        "deploying": DeployLock(app).holder(),
+        "history": history.entries(app, 8),
+        "problems": problems(app) + ([] if quick else database_problems(app)),
+    }
+
+
+def describe(app: App, release: str) -> dict:
+    """A running release: its instance's state, connections and workers, and where it came from."""
+    instance = Instance(app, release)
+    return {
+        "release": release,
+        "state": instance.state(),
+        "connections": instance.connections(),
+        "workers": instance.workers(),
+        "jobs": {kind: instance.property("ActiveState", unit) for kind in JOBS if (unit := instance.job(kind))},
+        "source": Release(app, release).manifest["source"],
+    }
+
+
+def problems(app: App) -> list[str]:
+    """Each thing that is wrong, with what to do, as a sentence."""
+    live = app.live()
+    if not live:
+        return ["Nothing is live yet: run playbooks/deploy.yml."]
+    found = []
+    instance = Instance(app, live)
+    if not app.live_link.is_dir():
+        found.append(f"{app.live_link} points to release {live}, which is not on disk: deploy or roll back.")
+    elif instance.state() != "active":
+        found.append(f"The live release {live} is {instance.state()}: 'asgictl logs' says why, 'asgictl rollback' goes back.")
+    else:
+        for kind, state in describe(app, live)["jobs"].items():
+            # Beat runs on one host of the fleet, so elsewhere it is inactive.
+            if state not in ("active", "inactive"):
+                found.append(f"{instance.job(kind)} is {state}: 'asgictl logs' says why.")
+        wanted, serving = Release(app, live).manifest["worker_count"], len(instance.workers())
+        if serving < wanted:
+            found.append(f"Only {serving} of {wanted} workers of the live release run: 'asgictl logs' says why.")
+    held = DeployLock(app).holder()
+    if held and time.time() - held["since"] > LONG_DEPLOY_SECONDS:
+        found.append(f"{held['owner']} has been deploying for over an hour: the next deploy takes over.")
+    if app.maintenance_file.exists():
+        found.append("Visitors see the maintenance page: 'asgictl maintenance off' opens the site.")
+    if free_space(app) < LITTLE_SPACE:
+        found.append(f"Less than 1 GiB is free below {app.home}: the next deploy may not fit.")
+    return found
+
+
+def database_problems(app: App) -> list[str]:
+    """Migrations that the live release has and the database has not, or that the database does not answer."""
+    live = app.live()
+    if not live or not app.live_link.is_dir():
+        return []
+    try:
+        pending = migrations_of(Release(app, live)).pending
+    except Refused as refused:
+        return [f"{refused} 'asgictl manage check --database default' says more."]
+    return [f"Migrations are pending: {', '.join(pending)}. Deploy again to apply them."] if pending else []
+
+
+def releases(app: App) -> list[dict]:
+    """The releases on disk in the order of their deploys, oldest first."""
+    live, previous = app.live(), app.previous()
+    marks = {live: "live", previous: "previous"}
+    listed = []
+    for release in app.order():
+        manifest = Release(app, release).manifest
+        state = marks.get(release) or ("retiring" if Instance(app, release).runs() else "")
+        listed.append({"release": release, "is": state, "made": manifest["created"], "source": manifest["source"]})
+    return listed

@@ -1,0 +1,197 @@
+"""The instances of an app: its systemd units, their processes and their connections."""
+
+import json
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from asgictl.app import App, write_atomically
+from asgictl.errors import Refused
+
+SYSTEMD_RUN = "systemd-run"
+# What may run beside the web service, each as a unit of its own.
+JOBS = ("celery", "beat")
+
+
+def systemctl(*arguments: str, check: bool = True) -> str:
+    """Run systemctl and return what it printed; Refused if it fails and `check`."""
+    result = subprocess.run(["systemctl", *arguments], check=False, capture_output=True, text=True, errors="replace")
+    if check and result.returncode:
+        raise Refused(f"systemctl {' '.join(arguments)} failed.", details=result.stderr.strip())
+    return result.stdout
+
+
+def journal(unit: str, lines: int = 30, since: float | None = None) -> str:
+    """The last `lines` messages of `unit`, since `since` (Unix time) if given."""
+    subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)
+    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--unit={unit}", f"--lines={lines}"]
+    if since is not None:
+        command.append(f"--since=@{int(since)}")
+    return subprocess.run(command, check=False, capture_output=True, text=True, errors="replace").stdout.strip()
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A release as systemd runs it: `<app>@<release>.socket` and `<app>@<release>.service`."""
+
+    app: App
+    release: str
+
+    @property
+    def service(self) -> str:
+        """The unit that runs gunicorn."""
+        return f"{self.app.name}@{self.release}.service"
+
+    @property
+    def socket(self) -> str:
+        """The unit that owns the listening socket."""
+        return f"{self.app.name}@{self.release}.socket"
+
+    @property
+    def retirement(self) -> str:
+        """The transient unit that waits for the instance's connections to end."""
+        return f"{self.app.name}-retire-{self.release}.service"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the instance listens."""
+        return self.app.root / "run" / self.app.name / f"{self.release}.sock"
+
+    def job(self, kind: str) -> str:
+        """The unit that runs `kind` (celery or beat) of this release; empty if it has none."""
+        unit = f"{self.app.name}-{kind}@{self.release}.service"
+        return unit if (self.app.units / unit).exists() else ""
+
+    @property
+    def units(self) -> list[str]:
+        """All of the instance's units; the web service is the last one."""
+        jobs = [unit for kind in JOBS if (unit := self.job(kind))]
+        return [*jobs, self.socket, self.service]
+
+    def install(self, units: dict[str, str]) -> None:
+        """Give systemd the unit files, {service, socket, celery, beat: text}.
+
+        The service comes last, for where it is the release is complete.
+        """
+        names = {kind: f"{self.app.name}-{kind}@{self.release}.service" for kind in JOBS}
+        names |= {"socket": self.socket, "service": self.service}
+        for kind, unit in names.items():
+            if units.get(kind):
+                write_atomically(self.app.units / unit, units[kind])
+        systemctl("daemon-reload")
+
+    def uninstall(self) -> None:
+        """Stop the instance and take its unit files away."""
+        self.stop()
+        self.enable(False)
+        for unit in self.units:
+            (self.app.units / unit).unlink(missing_ok=True)
+
+    def start(self, timeout: float) -> None:
+        """Start the instance; return when all its workers serve (READY=1). Refused after `timeout` seconds."""
+        began = time.time()
+        systemctl("reset-failed", self.service, self.socket, check=False)
+        systemctl("start", self.socket)
+        systemctl("start", "--no-block", self.service)
+        while (state := self.state()) != "active":
+            ended = state == "failed" or self.property("SubState") == "auto-restart"
+            if ended or time.time() - began > timeout:
+                raise Refused(
+                    f"{self.service} {'did not start' if ended else f'did not serve within {timeout:g} s'}; "
+                    f"its last log lines say why.",
+                    details=journal(self.service, since=began),
+                )
+            time.sleep(0.05)
+
+    def stop(self, block: bool = True) -> None:
+        """Stop all units; connections get what the worker gives them on SIGTERM."""
+        systemctl("stop", *([] if block else ["--no-block"]), *self.units, check=False)
+        if block:
+            systemctl("reset-failed", *self.units, check=False)
+
+    def enable(self, enabled: bool) -> None:
+        """Start the instance at boot, or don't; of beat, which runs on one host only, `jobs.hand_over` decides."""
+        wants = {self.service: "multi-user.target.wants", self.socket: "sockets.target.wants"}
+        if celery := self.job("celery"):
+            wants[celery] = "multi-user.target.wants"
+        for unit, directory in wants.items():
+            link = self.app.units / directory / unit
+            if enabled and not link.is_symlink():
+                link.parent.mkdir(exist_ok=True)
+                link.symlink_to(self.app.units / unit)
+            elif not enabled:
+                link.unlink(missing_ok=True)
+
+    def property(self, name: str, unit: str | None = None) -> str:
+        """A property of the service, or of `unit`."""
+        return systemctl("show", f"--property={name}", "--value", unit or self.service).strip()
+
+    def state(self) -> str:
+        """systemd's ActiveState of the service: active, activating, inactive, failed, …"""
+        return self.property("ActiveState")
+
+    def restarts(self) -> int:
+        """How often systemd has restarted the service since it was started."""
+        return int(self.property("NRestarts") or 0)
+
+    def runs(self) -> bool:
+        """Whether any of the instance's units is up, or on its way up or down."""
+        return any(self.property("ActiveState", unit) not in ("inactive", "failed") for unit in self.units)
+
+    def retiring(self) -> bool:
+        """Whether the instance is waiting for its connections to end."""
+        return self.property("ActiveState", self.retirement) in ("active", "activating")
+
+    def connections(self) -> int:
+        """The open connections to the instance's socket, in the kernel's own count (/proc/net/unix, state 03)."""
+        path = str(self.socket_path)
+        with Path("/proc/net/unix").open() as table:
+            return sum(1 for line in table if line.rstrip().endswith(" " + path) and line.split()[5] == "03")
+
+    def workers(self) -> list[dict]:
+        """The worker processes: pid, memory_mib (proportional share where readable, else resident), age_seconds."""
+        main = int(self.property("MainPID") or 0)
+        return [process_facts(pid) for pid in children(main)] if main else []
+
+
+def children(pid: int) -> list[int]:
+    """The process ids of `pid`'s children."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def process_facts(pid: int) -> dict:
+    """Memory and age of a process."""
+    try:
+        memory = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        started = float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError):
+        return {"pid": pid, "memory_mib": 0, "age_seconds": 0}
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    ticks_a_second = 100
+    return {
+        "pid": pid,
+        "memory_mib": round(int(memory[1]) / 1024) if memory else 0,
+        "age_seconds": round(uptime - started / ticks_a_second),
+    }
+
+
+def instances(app: App) -> list[Instance]:
+    """The app's instances that systemd runs or has unit files of."""
+    units = json.loads(systemctl("list-units", "--all", "--output=json", f"{app.name}@*.service", f"{app.name}@*.socket"))
+    names = {unit["unit"] for unit in units} | {path.name for path in app.units.glob(f"{app.name}@*.s*")}
+    releases = {match[1] for name in names if (match := re.fullmatch(r".+@([0-9a-f]{12})\.(?:service|socket)", name))}
+    return [Instance(app, release) for release in sorted(releases)]
+
+
+def run_transient(unit: str, description: str, *command: str) -> None:
+    """Start `command` as a unit of its own, which goes on after its caller and is forgotten when it ends."""
+    subprocess.run(
+        [SYSTEMD_RUN, "--quiet", "--collect", f"--unit={unit}", f"--description={description}", *command],
+        check=True,
+        capture_output=True,
+    )

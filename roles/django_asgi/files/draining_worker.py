@@ -1,0 +1,126 @@
+"""The gunicorn worker of an instance: uvicorn, with a shutdown that loses nothing.
+
+What uvicorn_worker.UvicornWorker leaves open and this class closes:
+
+* heartbeats go on while the worker drains, so gunicorn does not abort a long response at `timeout`;
+* on shutdown it stops accepting, answers what still arrives on kept-alive connections with
+  `Connection: close`, and only then closes what is idle: no request meets a connection that has just closed;
+* the drain is bounded by gunicorn's `graceful_timeout`, which the plain worker does not pass on;
+* systemd hears READY=1 when every worker serves (gunicorn says it before any worker exists), and
+  WATCHDOG=1 from the event loop, so a worker that hangs is silent.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import socket
+import sys
+from types import FrameType
+
+from gunicorn.arbiter import Arbiter
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+# Longer than the edge keeps an idle upstream connection, so the edge closes those first.
+LAST_REQUESTS_SECONDS = 2.0
+# gunicorn kills at its graceful_timeout; the worker's own drain has to end before that.
+ARBITER_MARGIN_SECONDS = 5
+
+# Taken out of the environment: gunicorn would report READY=1 by itself, before a worker exists.
+_notify_socket = os.environ.pop("NOTIFY_SOCKET", None)
+_workers_serving = multiprocessing.Value("i", 0)
+
+
+def notify_systemd(state: str) -> None:
+    """Send `state` (sd_notify(3), lines of NAME=VALUE) to systemd; without systemd, do nothing."""
+    if not _notify_socket:
+        return
+    address = "\0" + _notify_socket[1:] if _notify_socket.startswith("@") else _notify_socket
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.connect(address)
+        channel.sendall(state.encode())
+
+
+class DrainingServer(Server):
+    """A uvicorn server that tells its worker when it serves and drains before it shuts down."""
+
+    def __init__(self, worker: "DrainingUvicornWorker") -> None:
+        super().__init__(config=worker.config)
+        self.worker = worker
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start serving on `sockets`, then count this worker among those that serve."""
+        await super().startup(sockets=sockets)
+        self.loop = asyncio.get_running_loop()
+        self.worker.serves()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take no new connection from this moment on; uvicorn itself looks for the signal ten times a second."""
+        super().handle_exit(sig, frame)
+        if self.started:
+            self.loop.call_soon_threadsafe(self._stop_accepting)
+
+    def _stop_accepting(self) -> None:
+        for server in self.servers:
+            server.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then close what is left: WebSockets with 1012, idle connections without a word."""
+        heartbeat = asyncio.create_task(self._beat())
+        try:
+            self._stop_accepting()
+            self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+            deadline = self.loop.time() + LAST_REQUESTS_SECONDS
+            while self._may_bring_requests() and self.loop.time() < deadline:
+                await asyncio.sleep(0.05)
+            # The loop has closed the sockets with their servers.
+            await super().shutdown()
+        finally:
+            heartbeat.cancel()
+
+    def _may_bring_requests(self) -> bool:
+        # Only HTTP protocols carry `cycle`; a WebSocket brings no further request.
+        return any(hasattr(connection, "cycle") for connection in self.server_state.connections)
+
+    async def _beat(self) -> None:
+        while True:
+            await self.worker.callback_notify()
+            await asyncio.sleep(1)
+
+
+class DrainingUvicornWorker(UvicornWorker):
+    """UvicornWorker that drains, reports to systemd and names its release in every response.
+
+    `gunicorn.conf.py` sets `CONFIG_KWARGS`, the arguments of `uvicorn.Config`.
+    """
+
+    def serves(self) -> None:
+        """Report READY=1 once as many workers serve as gunicorn was told to run."""
+        with _workers_serving.get_lock():
+            _workers_serving.value += 1
+            serving = _workers_serving.value
+        if serving == self.cfg.workers:
+            notify_systemd(f"READY=1\nSTATUS={serving} workers serve release {os.environ.get('APP_RELEASE', '-')}")
+
+    async def callback_notify(self) -> None:
+        """Beat for gunicorn and for systemd's watchdog; runs on the event loop, so a hung loop is silent."""
+        self.notify()
+        notify_systemd("WATCHDOG=1")
+
+    async def _serve(self) -> None:
+        if self.log.error_log.level == logging.INFO:
+            # uvicorn has three lines for each WebSocket, and the edge's access log has one.
+            logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        self.config.app = self.wsgi
+        self.config.timeout_graceful_shutdown = max(1, self.cfg.graceful_timeout - ARBITER_MARGIN_SECONDS)
+        self.config.headers = [
+            *self.config.headers,
+            ("X-Release", os.environ.get("APP_RELEASE", "-")),
+            ("X-Worker", str(os.getpid())),
+        ]
+        server = DrainingServer(self)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)

@@ -1,0 +1,87 @@
+"""Ansible module: one call of the on-host program asgictl."""
+
+import json
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: asgictl
+short_description: Carry out one step of a release on the host
+description:
+  - Calls the on-host program asgictl, which holds the state machine of an app's releases.
+  - An action plugin of the same name runs on the controller; it adds who is calling.
+  - In check mode only the steps facts, plan and status run; the others report a change.
+options:
+  app:
+    description: Name of the app.
+    type: str
+    required: true
+  do:
+    description: The step, a method of asgictl's Deploy, or facts, plan or status.
+    type: str
+    required: true
+  arguments:
+    description: The step's arguments.
+    type: dict
+    default: {}
+  secrets:
+    description: The app's secret variables, for the steps stage and plan.
+    type: dict
+  key:
+    description: The key that names the fleet's releases, for the step stage.
+    type: str
+  bundle:
+    description: A bundle on the controller, which the action plugin brings to the host, for the step stage.
+    type: str
+  token:
+    description: Which deploy this step is part of; the action plugin fills it in.
+    type: str
+author: The django_asgi role
+"""
+
+ASGICTL = "/usr/local/bin/asgictl"
+READS = {"facts", "plan", "status"}
+NOTHING_THERE = {"live": None, "previous": None, "serves": False, "order": [], "key": "", "workers_auto": 0}
+
+
+def main():
+    """Run the step and return what asgictl answers."""
+    module = AnsibleModule(
+        argument_spec={
+            "app": {"type": "str", "required": True},
+            "do": {"type": "str", "required": True},
+            "arguments": {"type": "dict", "default": {}},
+            "secrets": {"type": "dict", "no_log": True},
+            "key": {"type": "str", "no_log": True},
+            "bundle": {"type": "str"},
+            "token": {"type": "str", "no_log": False},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    if module.check_mode and parameters["do"] not in READS:
+        module.exit_json(changed=True)
+    if module.check_mode and not Path(ASGICTL).exists():
+        module.exit_json(changed=True, **NOTHING_THERE)
+    request = {"do": parameters["do"], **parameters["arguments"]}
+    if parameters["do"] not in READS:
+        request["token"] = parameters["token"]
+    if parameters["secrets"] is not None:
+        request["order"] = request["order"] | {name: parameters[name] for name in ("secrets", "key", "bundle")}
+    command = [ASGICTL, "--app", parameters["app"], "call"]
+    status, output, errors = module.run_command(command, data=json.dumps(request))
+    try:
+        answer = json.loads(output)
+    except ValueError:
+        last = ((errors or output).strip().splitlines() or ["it said nothing"])[-1]
+        module.fail_json(msg=f"asgictl stopped in the step {parameters['do']}: {last}\n{errors}")
+    if status:
+        details = answer.pop("details", "")
+        answer["msg"] = "\n".join(filter(None, [answer["msg"], details]))
+        module.fail_json(**answer)
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()
