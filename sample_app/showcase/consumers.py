@@ -1,0 +1,72 @@
+"""WebSocket consumers."""
+
+import asyncio
+import json
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import get_channel_layer
+
+from .groups import GroupConsumer
+from .identity import identity
+from .outages import REDIS_ERRORS
+
+UNSUPPORTED_DATA = 1003  # RFC 6455, 7.4.1
+LONGEST_TEXT = 500
+LONGEST_NAME = 30
+
+
+class ChatConsumer(AsyncWebsocketConsumer):
+    """Answer every text with itself."""
+
+    channel_layer_alias = None  # it sends to nobody else, so it needs no Redis
+
+    async def receive(self, text_data=None, bytes_data=None):
+        if text_data is None:
+            await self.close(UNSUPPORTED_DATA)
+        else:
+            await self.send(json.dumps({"message": f"Echo: {text_data}"}, ensure_ascii=False))
+
+
+class RoomConsumer(GroupConsumer):
+    """A chat room: what one client says, all hear, whichever worker and host they are connected to.
+
+    In: {"text": …, "name": …}. Out: "welcome", "live" (the room reaches other workers, or not now),
+    "message" with `via`, the process that took it, and `through`, the one that delivers it here.
+    """
+
+    async def connect(self):
+        self.room = self.scope["url_route"]["kwargs"]["room"]
+        self.group = f"room.{self.room}"
+        await self.accept()
+        await self.tell("welcome", room=self.room, through=identity())
+        self.follow(self.group)
+
+    async def receive(self, text_data=None, bytes_data=None):
+        if text_data is None:
+            return await self.close(UNSUPPORTED_DATA)
+        try:
+            said = json.loads(text_data)
+            text, name = said["text"].strip(), str(said.get("name", "")).strip()
+            valid = 0 < len(text) <= LONGEST_TEXT and len(name) <= LONGEST_NAME
+        except (ValueError, TypeError, KeyError, AttributeError):
+            valid = False
+        if not valid:
+            detail = f'Say {{"text": …}}, 1 to {LONGEST_TEXT} characters.'
+            return await self.tell("error", detail=detail)
+        message = {"text": text, "name": name or "guest", "via": identity()}
+        try:
+            async with asyncio.timeout(3):
+                event = {"type": "room.message", "message": message}
+                await get_channel_layer().group_send(self.group, event)
+        except REDIS_ERRORS:
+            await self.tell("error", detail="Not delivered: Redis does not answer.", text=text)
+
+    async def on_live(self, live):
+        await self.tell("live", live=live)
+
+    async def on_event(self, event):
+        await self.tell("message", **event["message"], through=identity())
+
+    async def tell(self, kind, **values):
+        """Send one object to the client."""
+        await self.send(json.dumps({"type": kind, **values}, ensure_ascii=False))

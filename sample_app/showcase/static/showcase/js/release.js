@@ -1,0 +1,35 @@
+// Which release and worker answer now. Asks again now and then, so that a deploy shows by itself.
+import { fetchJson } from "./http.js";
+
+const INTERVAL = 10_000;
+const element = (id) => document.getElementById(id);
+
+export function startRelease() {
+  let current = element("release").textContent;
+
+  async function refreshRelease() {
+    let answer;
+    try {
+      answer = await fetchJson("/api/whoami/");
+    } catch (error) {
+      element("release-age").textContent = "unreachable";
+      return;
+    }
+    element("release").textContent = answer.release;
+    element("worker-pid").textContent = answer.pid;
+    element("python-version").textContent = answer.python;
+    element("client-address").textContent = answer.client ?? "unknown";
+    element("release-age").textContent = `seen ${new Date().toLocaleTimeString()}`;
+    if (answer.release !== current) {
+      const notice = element("release-notice");
+      notice.textContent = `Now served by ${answer.release}; before, it was ${current}.`;
+      notice.hidden = false;
+      current = answer.release;
+    }
+  }
+
+  setInterval(() => document.hidden || refreshRelease(), INTERVAL);
+  document.addEventListener("visibilitychange", () => document.hidden || refreshRelease());
+  refreshRelease();
+  return { refreshRelease };
+}

@@ -1,0 +1,51 @@
+"""What an edge has to handle well: large uploads, guarded downloads, streams of events."""
+
+import asyncio
+import hashlib
+import logging
+
+from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.utils.http import content_disposition_header
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST, require_safe
+
+logger = logging.getLogger(__name__)
+
+
+@csrf_exempt
+@require_POST
+def receive(request):
+    """Say the size and SHA-256 of a body of any size; Django has spooled it to disk, so it is never in memory."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := request.read(1 << 20):
+        digest.update(chunk)
+        size += len(chunk)
+    logger.info("received %d bytes", size)
+    return JsonResponse({"size": size, "sha256": digest.hexdigest()})
+
+
+@require_safe
+async def download(request, name):
+    """Let the edge send a file that nobody reaches by its address; a real project asks here who may have it."""
+    return HttpResponse(
+        content_type="application/octet-stream",
+        headers={
+            "X-Accel-Redirect": f"/protected/{name}",
+            "Content-Disposition": content_disposition_header(True, name),
+            "Cache-Control": "private, no-store",
+        },
+    )
+
+
+@require_safe
+async def events(request):
+    """Ten server-sent events, 0.3 seconds apart."""
+
+    async def stream():
+        for number in range(1, 11):
+            yield f"id: {number}\ndata: {number} of 10\n\n"
+            await asyncio.sleep(0.3)
+
+    return StreamingHttpResponse(
+        stream(), content_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )

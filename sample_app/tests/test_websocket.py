@@ -1,0 +1,72 @@
+"""The WebSocket, through the application that a server runs.
+
+With asgiref's own test client: channels.testing would want daphne and Twisted installed.
+"""
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+
+from config.asgi import application
+
+
+def connection(path="/ws/chat/", origin=None):
+    """Return a client of the application that has not connected yet."""
+    headers = [(b"host", b"testserver")]
+    if origin:
+        headers.append((b"origin", origin.encode()))
+    scope = {"type": "websocket", "path": path, "headers": headers, "query_string": b""}
+    return ApplicationCommunicator(application, scope)
+
+
+async def connect(socket):
+    """Connect; return whether the application accepted."""
+    await socket.send_input({"type": "websocket.connect"})
+    return (await socket.receive_output())["type"] == "websocket.accept"
+
+
+async def disconnect(socket):
+    """Leave as a client does; fail if the application does not end well."""
+    await socket.send_input({"type": "websocket.disconnect", "code": 1000})
+    await socket.wait()
+
+
+async def test_echo():
+    socket = connection()
+    assert await connect(socket)
+    for text, answer in [("Hi", '{"message": "Echo: Hi"}'), ("ü", '{"message": "Echo: ü"}')]:
+        await socket.send_input({"type": "websocket.receive", "text": text})
+        assert await socket.receive_output() == {"type": "websocket.send", "text": answer}
+    await disconnect(socket)
+
+
+async def test_binary_is_not_supported():
+    socket = connection()
+    assert await connect(socket)
+    await socket.send_input({"type": "websocket.receive", "bytes": b"Hi"})
+    closed = await socket.receive_output()
+    assert (closed["type"], closed["code"]) == ("websocket.close", 1003)
+    await disconnect(socket)
+
+
+@pytest.mark.parametrize(
+    ("origin", "accepted"),
+    [
+        (None, True),
+        ("http://testserver", True),
+        ("https://example.org:8443", True),
+        ("https://evil.example", False),
+        ("https://testserver.evil.example", False),
+        ("null", False),
+        ("http://[no-address", False),
+    ],
+)
+async def test_origin(origin, accepted):
+    socket = connection(origin=origin)
+    assert await connect(socket) is accepted
+    await disconnect(socket)
+
+
+async def test_unknown_path_is_refused():
+    socket = connection("/ws/nothing/")
+    assert not await connect(socket)
+    await disconnect(socket)
