@@ -1,0 +1,62 @@
+"""What the unit tests share: a host in a directory, a systemd in memory, and the role's plugins as modules."""
+
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROLE = Path(__file__).resolve().parents[1] / "roles/django_asgi"
+sys.path.insert(0, str(ROLE / "files"))
+pytest.register_assert_rewrite("fake_host")
+
+from asgictl.app import App
+from fake_host import MEMORY, Systemd
+
+
+@pytest.fixture(scope="session")
+def role() -> Path:
+    """The directory of the role django_asgi."""
+    return ROLE
+
+
+@pytest.fixture(scope="session")
+def plugin() -> Callable[[str], ModuleType]:
+    """A function that imports a plugin or module of the role by its path there."""
+
+    def load(path: str) -> ModuleType:
+        name = path.removesuffix(".py").replace("/", "_")
+        spec = importlib.util.spec_from_file_location(name, ROLE / path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose path is short enough for the 107 bytes that a Unix socket's address may have."""
+    with tempfile.TemporaryDirectory(prefix="unit", dir=MEMORY) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def app(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
+    """An app called shop on a host that lies in a directory; nothing is done as another user there."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    app = App("shop", short_path)
+    app.ensure_directories()
+    app.units.mkdir(parents=True)
+    app.policy_file.parent.mkdir(parents=True)
+    app.policy_file.write_text("{}")
+    return app
+
+
+@pytest.fixture
+def systemd(app: App, monkeypatch: pytest.MonkeyPatch) -> Systemd:
+    """The systemd of that host, in memory; gates let everything pass but what is in its `fails_gate`."""
+    return Systemd(app, monkeypatch)

@@ -1,0 +1,727 @@
+"""asgictl's deploys from begin to finish, undone by abort, or killed before any change they make."""
+
+import io
+import itertools
+import json
+import os
+import stat
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from asgictl import cutover, gate, history, stage
+from asgictl.app import App, link_atomically
+from asgictl.cutover import Deploy, roll_back
+from asgictl.environment import Builder
+from asgictl.errors import Refused
+from asgictl.lock import DeployLock
+from asgictl.release import Release, read_environment_file
+from asgictl.systemd import Instance
+from fake_host import MEMORY, A, B, C, D, Systemd, assert_converged, deploy, manifest, put_environment, put_release
+
+
+def last_entry(app: App) -> dict:
+    """The newest entry in the app's history."""
+    return history.entries(app, 1)[0]
+
+
+def test_the_first_deploy_brings_a_release_live(app: App, systemd: Systemd) -> None:
+    done = deploy(app, A)
+    assert done["retiring"] == done["pruned"] == []
+    assert app.previous() is None
+    assert_converged(app, systemd, live=A)
+    assert last_entry(app) | {"time": "", "seconds": 0} == {
+        "time": "",
+        "seconds": 0,
+        "kind": "deploy",
+        "outcome": "succeeded",
+        "release": A,
+        "from": None,
+        "by": "ann@laptop",
+        "step": "finish",
+    }
+
+
+def test_a_deploy_lets_the_old_release_retire_in_the_background(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    systemd.connections[A] = 20
+    done = deploy(app, B)
+    assert done["retiring"] == [A]
+    assert systemd.running() == {A, B}
+    assert systemd.enabled() == {B}
+    (command,) = systemd.transient.values()
+    assert command == ("/usr/local/bin/asgictl", "--app", "shop", "retire", A, "--seconds", "300")
+    assert_converged(app, systemd, live=B)
+
+
+def test_deploying_the_live_release_again_changes_nothing(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    steps = Deploy(app, "again")
+    steps.begin(A, "ann@laptop")
+    assert not steps.start(A)["changed"]
+    assert not steps.switch(A)["changed"]
+    steps.finish(A)
+    assert_converged(app, systemd, live=A)
+
+
+def test_the_switch_is_one_rename_and_the_socket_follows(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    deploy(app, B)
+    assert (app.live_link / "socket").readlink() == Release(app, B).socket
+    assert (app.live_link / "static" / f"site.{B}.css").read_text() == B
+
+
+def test_a_release_that_passed_no_gate_is_not_switched_to(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    steps = Deploy(app, "second")
+    steps.begin(B, "ann@laptop")
+    with pytest.raises(Refused, match="has not passed its gate in this deploy; start it first"):
+        steps.switch(B)
+    assert app.live() == A
+
+
+def test_a_gate_passed_in_another_deploy_does_not_count(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    first = Deploy(app, "first")
+    first.begin(B, "ann@laptop")
+    first.start(B)
+    second = Deploy(app, "second")
+    second.begin(B, "bob@desk", takeover="any")
+    with pytest.raises(Refused, match="has not passed its gate"):
+        second.switch(B)
+
+
+def test_the_edge_is_asked_before_the_switch_and_after_it(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(gate, "require_edge", lambda release, edge: asked.append(("before", edge, app.live())))
+
+    def wait_for_edge(release: Release, edge: str, alone: float, timeout: float) -> float:
+        asked.append((alone, edge, app.live()))
+        return 0.0
+
+    monkeypatch.setattr(gate, "wait_for_edge", wait_for_edge)
+    for release in (A, B):
+        put_release(app, release)
+        steps = Deploy(app, release)
+        steps.begin(release, "ann@laptop")
+        steps.start(release)
+        steps.switch(release, "http://127.0.0.1")
+        steps.finish(release)
+    edge = "http://127.0.0.1"
+    assert asked == [("before", edge, None), (0, edge, A), ("before", edge, A), (0.2, edge, B)]
+
+
+@pytest.mark.parametrize("way", ["fails", "hangs", "fails_gate"])
+def test_a_release_that_does_not_start_or_pass_leaves_the_live_one_alone(app: App, systemd: Systemd, way: str) -> None:
+    deploy(app, A)
+    getattr(systemd, way).add(B)
+    put_release(app, B, gate_timeout=0.1, environment="e2")
+    steps = Deploy(app, "second")
+    steps.begin(B, "bob@desk")
+    with pytest.raises(Refused, match=B):
+        steps.start(B)
+    assert steps.abort("The gate said no.\nwith details") == {"changed": True, "live": A}
+    assert last_entry(app)["outcome"] == "failed"
+    assert last_entry(app)["reason"] == "The gate said no."
+    assert (app.order(), app.staged(), app.live()) == ([A], [A], A)
+    deploy(app, C)
+    assert_converged(app, systemd, live=C)
+
+
+def test_the_journal_comes_with_a_failed_start_without_secrets(app: App, systemd: Systemd) -> None:
+    systemd.fails.add(A)
+    systemd.journal = "OperationalError: password correct horse refused"
+    put_release(app, A)
+    steps = Deploy(app, "first")
+    steps.begin(A, "ann@laptop")
+    with pytest.raises(Refused) as refused:
+        steps.start(A)
+    assert f"shop@{A}.service did not start" in str(refused.value)
+    assert refused.value.details == "OperationalError: password ******** refused"
+
+
+def test_an_abort_after_the_switch_goes_back(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    steps = Deploy(app, "second")
+    steps.begin(B, "bob@desk")
+    steps.start(B)
+    steps.switch(B)
+    assert (app.live(), systemd.enabled()) == (B, {B})
+    assert steps.abort("Another host of the fleet failed.")["live"] == A
+    assert (app.live(), systemd.enabled(), app.order()) == (A, {A}, [A])
+    assert systemd.retiring() <= {B}
+    deploy(app, B)
+    assert_converged(app, systemd, live=B)
+
+
+def test_an_abort_after_the_switch_lets_the_new_release_keep_its_connections(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    steps = Deploy(app, "second")
+    steps.begin(B, "bob@desk")
+    steps.start(B)
+    steps.switch(B)
+    systemd.connections[B] = 3
+    steps.abort("Another host of the fleet failed.")
+    assert B in systemd.running()
+    assert systemd.retiring() == {B}
+    assert app.previous() is None, "a failed release is no target of a rollback"
+
+
+def test_a_failed_first_deploy_leaves_nothing_live(app: App, systemd: Systemd) -> None:
+    put_release(app, A)
+    steps = Deploy(app, "first")
+    steps.begin(A, "ann@laptop")
+    steps.start(A)
+    steps.switch(A)
+    steps.abort("The edge did not follow.")
+    assert not app.live_link.is_symlink()
+    assert (app.live(), app.order(), app.staged(), systemd.running()) == (None, [], [], set())
+    deploy(app, A)
+    assert_converged(app, systemd, live=A)
+
+
+def test_an_abort_without_the_lock_touches_nothing(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    other = Deploy(app, "other")
+    other.begin(B, "bob@desk")
+    assert Deploy(app, "mine").abort("The lock was held.") == {"changed": False, "live": A}
+    assert DeployLock(app).holder()["token"] == "other"
+    assert B in app.staged()
+
+
+def test_an_abort_without_a_reason_still_gives_the_lock_back(app: App, systemd: Systemd) -> None:
+    steps = Deploy(app, "first")
+    steps.begin(A, "ann@laptop")
+    steps.abort(str(KeyboardInterrupt()))
+    assert DeployLock(app).holder() is None
+
+
+def test_a_deploy_that_lost_its_lock_stops_before_its_next_step(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    first = Deploy(app, "first")
+    first.begin(B, "ann@laptop")
+    first.start(B)
+    put_release(app, C)
+    second = Deploy(app, "second")
+    second.begin(C, "bob@desk", takeover="any")
+    for step in (first.start, first.switch, first.finish, first.migrate):
+        with pytest.raises(Refused, match="no longer holds its lock"):
+            step(B)
+    assert app.live() == A
+
+
+def test_the_next_deploy_notes_that_the_last_one_died(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    Deploy(app, "first").begin(B, "ann@laptop")
+    taken = Deploy(app, "second")
+    assert taken.begin(C, "bob@desk", takeover="first")["taken_over"]
+    assert (last_entry(app)["outcome"], last_entry(app)["release"], last_entry(app)["by"]) == ("died", B, "ann@laptop")
+
+
+def test_a_rollback_returns_to_the_previous_release_and_twice_to_the_one_before(app: App, systemd: Systemd) -> None:
+    for release in (A, B, C):
+        deploy(app, release)
+    assert rolled_back(app) == (B, C)
+    assert rolled_back(app) == (A, B)
+    with pytest.raises(Refused, match="shop has no release before the live one"):
+        rolled_back(app)
+    assert app.order() == [A, B, C]
+    assert last_entry(app)["kind"] == "rollback"
+    deploy(app, C)
+    assert_converged(app, systemd, live=C)
+
+
+def rolled_back(app: App, target: str | None = None, force: bool = True) -> tuple[str, str]:
+    """Roll back as an operator does; return the release that is live now and the one before."""
+    done = roll_back(app, target, edge="", force=force, takeover=False)
+    return done["release"], done["from"]
+
+
+def test_a_rollback_goes_to_any_release_that_has_been_live(app: App, systemd: Systemd) -> None:
+    for release in (A, B, C):
+        deploy(app, release)
+    assert rolled_back(app, A) == (A, C)
+    assert rolled_back(app, C) == (C, A)
+
+
+def test_a_release_that_was_never_live_is_no_target(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    with pytest.raises(Refused, match="has never been live on this host"):
+        rolled_back(app, B)
+
+
+def test_a_rollback_whose_gate_fails_leaves_everything_as_it_was(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    deploy(app, B)
+    systemd.let_retire()
+    systemd.fails_gate.add(A)
+    with pytest.raises(Refused, match="failed its gate"):
+        rolled_back(app)
+    assert (app.live(), app.order(), app.staged()) == (B, [A, B], [A, B])
+    assert DeployLock(app).holder() is None
+
+
+def test_a_rollback_to_a_retiring_release_stops_its_retirement(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    systemd.connections[A] = 5
+    deploy(app, B)
+    assert systemd.retiring() == {A}
+    rolled_back(app)
+    assert systemd.retiring() == {B}
+
+
+def test_a_rollback_asks_for_migrations_unless_forced(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(target: Release, live: Release) -> None:
+        raise Refused(f"The database holds migrations that release {target.id} does not know, but {live.id} does.")
+
+    monkeypatch.setattr(cutover, "refuse_unknown", refuse)
+    deploy(app, A)
+    deploy(app, B)
+    with pytest.raises(Refused, match=f"{A} does not know, but {B} does"):
+        rolled_back(app, force=False)
+    assert DeployLock(app).holder() is None
+    assert rolled_back(app, force=True) == (A, B)
+
+
+def test_an_interrupted_rollback_gives_the_lock_back(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploy(app, A)
+    deploy(app, B)
+
+    def interrupt(_release: Release) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gate, "pass_gate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        rolled_back(app)
+    assert app.live() == B
+    assert DeployLock(app).holder() is None
+
+
+def test_waiting_for_the_old_release_names_it_when_time_is_up(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(app, A)
+    systemd.connections[A] = 1
+    deploy(app, B)
+    monkeypatch.setattr(cutover.time, "sleep", lambda _seconds: None)
+    with pytest.raises(Refused, match=rf"Still running after 0 s: {A}"):
+        Deploy(app, "any").wait_for_retired(0)
+    systemd.let_retire()
+    assert Deploy(app, "any").wait_for_retired(0) == {"changed": False}
+
+
+def test_an_app_is_removed_with_all_that_is_its_own_but_its_data(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    systemd.connections[A] = 1
+    deploy(app, B)
+    app.state_directory.mkdir(parents=True)
+    (app.policy_file.parent / "blog.json").write_text("{}")
+    removed = Deploy(app, "").remove()
+    assert removed == {"changed": True, "others": ["blog"]}
+    assert systemd.running() == systemd.enabled() == set()
+    assert not app.home.exists()
+    assert not list(app.units.glob("shop@*"))
+    assert app.state_directory.exists()
+    assert (app.policy_file.parent / "blog.json").exists()
+
+
+def test_an_app_that_is_being_deployed_is_not_removed(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    Deploy(app, "second").begin(B, "bob@desk")
+    with pytest.raises(Refused, match="bob@desk is deploying shop"):
+        Deploy(app, "").remove()
+    assert app.live() == A
+
+
+class Killed(BaseException):
+    """What kill -9 looks like from inside: no handler of the program may stop it."""
+
+
+class Killer:
+    """An audit hook (PEP 578) that kills the program before the n-th change it makes to the host.
+
+    A change is a file that is written, renamed, linked or removed below the host's directory, or a call of systemctl.
+    """
+
+    EVENTS = frozenset(
+        ("os.rename", "os.symlink", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "fake_host.systemctl")
+    )
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.root = ""
+        self.left = 0
+        self.changes: list[str] = []
+        sys.addaudithook(self._hook)
+
+    def _hook(self, event: str, arguments: tuple) -> None:
+        if not self.armed or not self._is_change(event, arguments):
+            return
+        self.changes.append(f"{event} {' '.join(str(one) for one in arguments[:2])}".replace(self.root, ""))
+        self.left -= 1
+        if self.left == 0:
+            self.armed = False
+            raise Killed
+
+    def _is_change(self, event: str, arguments: tuple) -> bool:
+        if event == "open":
+            path, _mode, flags = arguments
+            return str(path).startswith(self.root) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+        return event in self.EVENTS or event == "fake_host.run_transient"
+
+    def run(self, root: Path, before: int, work: Callable[[], None]) -> bool:
+        """Do `work` and kill it before its change number `before`; return whether it was killed."""
+        self.root, self.left, self.changes, self.armed = str(root), before, [], True
+        try:
+            work()
+        except Killed:
+            return True
+        finally:
+            self.armed = False
+        return False
+
+
+KILLER = Killer()
+
+
+@pytest.fixture
+def quick(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Staging without uv and without manage.py, which are tested elsewhere."""
+
+    def build(_builder: Builder) -> tuple[str, bool]:
+        put_environment(app, "e1")
+        return "e1", True
+
+    def collect(staging: Release, _wanted: bool) -> None:
+        static = staging.directory / "static"
+        static.mkdir()
+        (static / f"site.{staging.id}.css").write_text(staging.id)
+
+    monkeypatch.setattr(Builder, "build", build)
+    monkeypatch.setattr(stage, "_check", lambda *_: None)
+    monkeypatch.setattr(stage, "_collect_static", collect)
+    monkeypatch.setattr(stage, "_compile", lambda *_: None)
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+
+
+def order(app: App, release: str, **changes: object) -> dict:
+    """What the role sends for a stage; the bundle is a project of two files."""
+    bundle = app.root / "bundle.tar"
+    if not bundle.exists():
+        with tarfile.open(bundle, "w") as archive:
+            for name, text in (("manage.py", MANAGE_PY), ("shop/settings.py", "X = 1\n")):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text.encode()))
+    return {
+        "release": release,
+        "manifest": manifest(),
+        "files": {"gunicorn.conf.py": "timeout = 30\n"},
+        "units": {"service": "[Service]\n", "socket": "[Socket]\n"},
+        "secrets": {"PASSWORD": "correct horse"},
+        "sources": {},
+        "bundle": str(bundle),
+        "requirements": "requirements.txt",
+        "requirements_kind": "hashed",
+        "server_lock": "",
+        "python": "python3",
+        "uv": "/bin/false",
+        "uv_environment": {},
+        "check_fail_level": "ERROR",
+        "collectstatic": True,
+        "key": "key",
+        **changes,
+    }
+
+
+MANAGE_PY = """
+import os, pathlib, sys
+command = sys.argv[1]
+if os.environ.get("FAILS") == command:
+    sys.exit(f"SystemCheckError in {command}: {os.environ['PASSWORD']} is short")
+if command == "collectstatic":
+    static = pathlib.Path(os.environ["STATIC_ROOT"])
+    (static / "css").mkdir()
+    (static / "css/site.0123.css").write_text("body {}")
+"""
+
+
+def deploy_from_source(app: App, release: str, token: str) -> None:
+    """Deploy as the role does, with a stage in it; an older deploy that holds the lock is dead."""
+    steps = Deploy(app, token)
+    steps.begin(release, "ann@laptop", takeover="any")
+    steps.stage(order(app, release))
+    steps.start(release)
+    steps.switch(release)
+    steps.finish(release)
+
+
+def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[App, Systemd]]:
+    """One fresh host after the other."""
+    while True:
+        with tempfile.TemporaryDirectory(prefix="unit", dir=MEMORY) as directory:
+            app = App("shop", Path(directory))
+            app.ensure_directories()
+            app.units.mkdir(parents=True)
+            app.policy_file.parent.mkdir(parents=True)
+            yield app, Systemd(app, monkeypatch)
+
+
+@pytest.mark.parametrize("then", [B, C], ids=["the-same-again", "another"])
+@pytest.mark.parametrize("before", [None, A], ids=["first-deploy", "second-deploy"])
+def test_killed_before_any_of_its_changes_the_next_deploy_converges(
+    monkeypatch: pytest.MonkeyPatch, quick: None, before: str | None, then: str
+) -> None:
+    failures = []
+    for number, (app, systemd) in zip(itertools.count(1), hosts(monkeypatch), strict=False):
+        monkeypatch.setattr(Builder, "build", lambda _builder, app=app: (put_environment(app, "e1").name, True))
+        if before:
+            deploy(app, before)
+            systemd.let_retire()
+        killed = KILLER.run(app.root, number, lambda app=app: deploy_from_source(app, B, "killed"))
+        where = f"killed before change {number}: {KILLER.changes[-1]}"
+        if before:
+            assert app.live() in (A, B), where
+            assert systemd.states[f"shop@{app.live()}.service"] == "active", f"nothing serves when {where}"
+        if not killed:
+            assert_converged(app, systemd, live=B)
+            break
+        if app.live() == B:
+            systemd.connections[B] = 7
+        try:
+            deploy_from_source(app, then, "next")
+            assert_converged(app, systemd, live=then)
+            assert set(app.order()) <= {A, B, then}
+        except (Refused, AssertionError, OSError) as error:
+            failures.append(f"{where}: {type(error).__name__}: {error}")
+    assert not failures, "\n".join(failures)
+    assert number > 40, "the killer did not see the changes"
+
+
+@pytest.mark.parametrize("before", [None, A], ids=["first-deploy", "second-deploy"])
+def test_an_abort_that_is_killed_is_made_good_by_the_next_deploy(
+    monkeypatch: pytest.MonkeyPatch, quick: None, before: str | None
+) -> None:
+    failures = []
+    for number, (app, systemd) in zip(itertools.count(1), hosts(monkeypatch), strict=False):
+        if before:
+            deploy(app, before)
+            systemd.let_retire()
+        put_release(app, B)
+        steps = Deploy(app, "second")
+        steps.begin(B, "ann@laptop")
+        steps.start(B)
+        steps.switch(B)
+        killed = KILLER.run(app.root, number, lambda steps=steps: steps.abort("Another host of the fleet failed."))
+        where = f"abort killed before change {number}: {KILLER.changes[-1]}"
+        if before:
+            assert systemd.states[f"shop@{app.live()}.service"] == "active", f"nothing serves when {where}"
+        if not killed:
+            break
+        try:
+            put_release(app, C)
+            deploy_taking_over(app, C)
+            assert_converged(app, systemd, live=C)
+        except (Refused, AssertionError, OSError) as error:
+            failures.append(f"{where}: {type(error).__name__}: {error}")
+    assert not failures, "\n".join(failures)
+    assert number > 8, "the killer did not see the changes"
+
+
+def deploy_taking_over(app: App, release: str) -> None:
+    """Deploy a release that is on disk, taking the lock from a dead deploy."""
+    steps = Deploy(app, "next")
+    steps.begin(release, "bob@desk", takeover="any")
+    steps.start(release)
+    steps.switch(release)
+    steps.finish(release)
+
+
+def test_staging_makes_a_release_that_only_root_can_change(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    python_environment(app, monkeypatch)
+    staged = stage.stage(app, order(app, A))
+    release = Release(app, A)
+    assert staged["changed"]
+    assert staged["worker_count"] == 2
+    assert set(staged["seconds"]) == {"unpack", "environment", "check", "collectstatic", "compile"}
+    assert release.secrets == {"PASSWORD": "correct horse"}
+    modes = {name: stat.S_IMODE((release.directory / name).stat().st_mode) for name in ("src", "secrets", "environment")}
+    assert modes == {"src": 0o750, "secrets": 0o600, "environment": 0o640}
+    assert stat.S_IMODE((release.directory / "static/css/site.0123.css").stat().st_mode) == 0o644
+    assert (app.static_pool / "css/site.0123.css").read_text() == "body {}"
+    variables = read_environment_file((release.directory / "environment").read_text())
+    assert variables["STATIC_ROOT"] == str(app.releases / A / "static")
+    assert "PASSWORD" not in variables
+    assert (app.units / f"shop@{A}.service").read_text() == "[Service]\n"
+
+
+def python_environment(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a build make an environment whose Python is the one that runs the tests."""
+
+    def build(_builder: Builder) -> tuple[str, bool]:
+        directory = put_environment(app, "e1")
+        (directory / "bin").mkdir(exist_ok=True)
+        (directory / "bin/python").exists() or (directory / "bin/python").symlink_to(sys.executable)
+        return "e1", True
+
+    monkeypatch.setattr(Builder, "build", build)
+    monkeypatch.setattr("os.geteuid", os.getuid) if os.getuid() else None
+    monkeypatch.setattr("os.getegid", lambda: os.getgid() if os.getuid() else 1000)
+
+
+def test_staging_again_does_nothing(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    python_environment(app, monkeypatch)
+    stage.stage(app, order(app, A))
+    inode = (app.releases / A).stat().st_ino
+    assert not stage.stage(app, order(app, A))["changed"]
+    assert (app.releases / A).stat().st_ino == inode
+
+
+def test_what_a_stage_has_left_half_made_is_made_anew(app: App, systemd: Systemd, quick: None) -> None:
+    (app.releases / f".{A}" / "src").mkdir(parents=True)
+    (app.releases / A).mkdir()
+    (app.releases / A / "junk").touch()
+    assert stage.stage(app, order(app, A))["changed"]
+    assert sorted(path.name for path in (app.releases / A / "src").iterdir()) == ["manage.py", "shop"]
+    assert [path.name for path in app.releases.iterdir()] == [A]
+
+
+def test_units_of_a_release_that_is_gone_are_taken_away_by_the_next_deploy(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    for kind in ("service", "socket"):
+        (app.units / f"shop@{B}.{kind}").touch()
+    deploy(app, C)
+    assert_converged(app, systemd, live=C)
+
+
+@pytest.mark.parametrize("command", ["check", "collectstatic"])
+def test_a_failed_manage_py_tells_its_last_lines_without_secrets(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    python_environment(app, monkeypatch)
+    with pytest.raises(Refused) as refused:
+        stage.stage(app, order(app, A, manifest=manifest(env={"FAILS": command})))
+    assert command in str(refused.value)
+    assert refused.value.details == f"SystemCheckError in {command}: ******** is short"
+    assert app.staged() == []
+
+
+def test_static_files_are_collected_only_where_asked_for(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    python_environment(app, monkeypatch)
+    stage.stage(app, order(app, A, collectstatic=False))
+    assert list((app.releases / A / "static").iterdir()) == []
+
+
+def test_a_full_disk_is_a_sentence_and_the_next_deploy_works(
+    app: App, systemd: Systemd, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(app, A)
+    steps = Deploy(app, "second")
+    steps.begin(B, "ann@laptop")
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_collect_static", full)
+        with pytest.raises(Refused, match=f"Release {B} can't be staged on this host: .*No space left on device"):
+            steps.stage(order(app, B))
+    steps.abort("The disk is full.")
+    assert (app.live(), app.staged(), list(app.releases.glob(".*"))) == (A, [A], [])
+    deploy_from_source(app, B, "third")
+    assert_converged(app, systemd, live=B)
+
+
+def test_a_bundle_that_is_no_archive_is_refused(app: App, systemd: Systemd, quick: None) -> None:
+    (app.root / "broken.tar").write_bytes(b"no tar")
+    with pytest.raises(Refused, match=f"Release {A} can't be unpacked") as refused:
+        stage.stage(app, order(app, A, bundle=str(app.root / "broken.tar")))
+    assert "tar" in refused.value.details
+
+
+def test_auto_workers_become_a_number_in_the_manifest(app: App, systemd: Systemd, quick: None) -> None:
+    stage.stage(app, order(app, A, manifest=manifest(workers="auto")))
+    chosen = json.loads((app.releases / A / "release.json").read_text())
+    assert isinstance(chosen["worker_count"], int)
+    assert chosen["worker_count_why"]
+
+
+def keep(app: App, releases: int) -> None:
+    """Set the host's policy."""
+    app.policy_file.write_text(json.dumps({"keep_releases": releases}))
+
+
+def test_old_releases_are_pruned_with_the_environments_that_nothing_uses(app: App, systemd: Systemd) -> None:
+    keep(app, 2)
+    deploy(app, A, environment="old")
+    systemd.let_retire()
+    deploy(app, B)
+    systemd.let_retire()
+    assert deploy(app, C)["pruned"] == [A]
+    assert app.staged() == [B, C]
+    assert {path.name for path in app.environments.iterdir()} == {"e1"}
+    assert not list(app.units.glob(f"shop@{A}*"))
+    assert {path.name for path in app.static_pool.iterdir()} == {f"site.{B}.css", f"site.{C}.css"}
+
+
+def test_a_release_that_still_serves_connections_is_not_pruned(app: App, systemd: Systemd) -> None:
+    keep(app, 2)
+    deploy(app, A)
+    systemd.connections[A] = 1
+    deploy(app, B)
+    assert deploy(app, C)["pruned"] == []
+    assert A in app.staged()
+    systemd.let_retire()
+    assert deploy(app, D)["pruned"] == [A, B]
+
+
+def test_live_and_previous_are_kept_even_when_they_are_old(app: App, systemd: Systemd) -> None:
+    for release in (A, B, C, D):
+        deploy(app, release)
+        systemd.let_retire()
+    rolled_back(app, B)
+    systemd.let_retire()
+    keep(app, 2)
+    assert stage.prune(app, protected=set()) == []
+    assert app.staged() == [A, B, C, D]
+    link_atomically(app.live_link, f"releases/{D}")
+    assert stage.prune(app, protected={A}) == [B]
+    assert app.staged() == [A, C, D]
+
+
+def test_the_pool_holds_the_static_files_of_every_release(app: App, systemd: Systemd) -> None:
+    put_release(app, A, static={"css/site.1.css": "1", "both.js": "same"})
+    put_release(app, B, static={"css/site.2.css": "2", "both.js": "same"})
+    files = {str(path.relative_to(app.static_pool)) for path in app.static_pool.rglob("*") if path.is_file()}
+    assert files == {"css/site.1.css", "css/site.2.css", "both.js"}
+    assert (app.static_pool / "css/site.1.css").samefile(app.releases / A / "static/css/site.1.css")
+
+
+def test_a_release_that_goes_takes_only_its_own_files_out_of_the_pool(app: App, systemd: Systemd) -> None:
+    deploy(app, A, static={"css/site.1.css": "1", "both.js": "same"})
+    put_release(app, B, static={"css/site.2.css": "2", "both.js": "same"})
+    stage.discard(app, B)
+    files = {str(path.relative_to(app.static_pool)) for path in app.static_pool.rglob("*") if path.is_file()}
+    assert files == {"css/site.1.css", "both.js"}
+
+
+def test_an_instance_that_does_not_serve_in_time_is_refused(app: App, systemd: Systemd) -> None:
+    put_release(app, A)
+    systemd.hangs.add(A)
+    began = time.monotonic()
+    with pytest.raises(Refused, match=rf"shop@{A}.service did not serve within 0.1 s") as refused:
+        Instance(app, A).start(timeout=0.1)
+    assert time.monotonic() - began < 2
+    assert refused.value.details == "the last line of the journal"

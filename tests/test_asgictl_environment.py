@@ -1,0 +1,220 @@
+"""asgictl's Python environments: what a lock pins, whose pin wins, and how many workers fit."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from asgictl.app import App
+from asgictl.environment import Builder, included_text, normalized, packages_in, without_packages
+from asgictl.errors import Refused
+from asgictl.facts import RESERVED_MIB, WORKER_MIB, auto_workers
+
+LOCK = """\
+# made by a tool
+--index-url https://packages.example.org/simple
+asgiref==3.8.1 \\
+    --hash=sha256:11 \\
+    --hash=sha256:22
+    # via django
+Django[argon2]==5.2.8 ; python_version >= "3.10" \\
+    --hash=sha256:33
+zope.interface==7.0 --hash=sha256:44
+"""
+SERVER = """\
+gunicorn==27.0.0 \\
+    --hash=sha256:aa
+uvicorn==0.54.0 \\
+    --hash=sha256:bb
+    # via uvicorn-worker
+uvicorn-worker==0.4.0 \\
+    --hash=sha256:cc
+"""
+
+# Stands for uv: notes how it was called, makes what the Builder looks for, and fails when told to.
+UV = f"""#!{sys.executable}
+import json, os, pathlib, sys
+with open({{log!r}}, "a") as log:
+    print(json.dumps([sys.argv[1:], sys.stdin.read(), dict(os.environ)]), file=log)
+command = sys.argv[1:3]
+if os.environ.get("FAIL") == sys.argv[1]:
+    sys.exit("line 1\\nNo matching distribution found for nonsense")
+if command[0] == "venv":
+    directory = pathlib.Path(sys.argv[-1], "bin")
+    directory.mkdir()
+    (directory / "python").symlink_to(sys.executable)
+elif command == ["python", "find"]:
+    print(sys.executable)
+elif command == ["pip", "compile"] or command[0] == "export":
+    print("django==5.2.8 \\\\\\n    --hash=sha256:33")
+"""
+
+
+class Uv:
+    """The program that stands for uv, and its calls."""
+
+    def __init__(self, directory: Path) -> None:
+        self.log = directory / "uv.log"
+        self.path = directory / "uv"
+        self.path.write_text(UV.format(log=str(self.log)))
+        self.path.chmod(0o755)
+
+    def calls(self, command: str) -> list[tuple[list[str], str, dict]]:
+        """The arguments, input and environment of the calls that begin with `command`."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [call for call in map(json.loads, lines) if " ".join(call[0]).startswith(command)]
+
+
+@pytest.fixture
+def uv(tmp_path: Path) -> Uv:
+    """A program that stands for uv."""
+    return Uv(tmp_path)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A project with a lock."""
+    directory = tmp_path / "project"
+    directory.mkdir()
+    (directory / "requirements.txt").write_text(LOCK)
+    return directory
+
+
+def order(uv: Uv, **changes: object) -> dict:
+    """What a Builder uses of an order."""
+    return {
+        "requirements": "requirements.txt",
+        "requirements_kind": "hashed",
+        "server_lock": SERVER,
+        "python": "3.13",
+        "uv": str(uv.path),
+        "uv_environment": {},
+        **changes,
+    }
+
+
+def test_pins_are_found_with_extras_markers_and_odd_names() -> None:
+    assert packages_in(LOCK) == {"asgiref": "3.8.1", "django": "5.2.8", "zope-interface": "7.0"}
+
+
+@pytest.mark.parametrize("name", ["Foo.Bar_baz", "foo-bar-baz", "FOO--bar__baz"])
+def test_names_are_compared_as_the_index_does(name: str) -> None:
+    assert normalized(name) == "foo-bar-baz"
+
+
+def test_packages_are_taken_out_with_their_hashes() -> None:
+    rest = without_packages(SERVER, {"uvicorn"})
+    assert packages_in(rest) == {"gunicorn": "27.0.0", "uvicorn-worker": "0.4.0"}
+    assert "sha256:bb" not in rest
+    assert "sha256:aa" in rest
+    assert "sha256:cc" in rest
+
+
+def test_taking_nothing_out_changes_nothing() -> None:
+    assert without_packages(LOCK, {"gunicorn"}) == LOCK
+
+
+def test_included_files_are_put_in_their_places(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "top.txt").write_text("a==1\n-r deep/more.txt\n--requirement=deep/last.txt\nb==2\n")
+    (tmp_path / "deep/more.txt").write_text("c==3\n-r last.txt\n")
+    (tmp_path / "deep/last.txt").write_text("d==4\n")
+    assert list(packages_in(included_text(tmp_path / "top.txt"))) == ["a", "c", "d", "b"]
+
+
+def test_files_that_include_each_other_end(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("a==1\n-r two.txt\n")
+    (tmp_path / "two.txt").write_text("b==2\n-r one.txt\n")
+    assert packages_in(included_text(tmp_path / "one.txt")) == {"a": "1", "b": "2"}
+
+
+def test_an_environment_is_built_once_and_then_reused(app: App, uv: Uv, source: Path) -> None:
+    digest, made = Builder(app, source, order(uv)).build()
+    assert made
+    assert Builder(app, source, order(uv)).build() == (digest, False)
+    assert len(uv.calls("pip sync")) == 1
+
+
+def test_hashes_are_required_and_python_is_not_downloaded(app: App, uv: Uv, source: Path) -> None:
+    Builder(app, source, order(uv)).build()
+    ((arguments, _, environment),) = uv.calls("pip sync")
+    assert "--require-hashes" in arguments
+    assert environment["UV_PYTHON_DOWNLOADS"] == "never"
+
+
+def test_the_server_packages_come_along_unless_the_app_pins_them(app: App, uv: Uv, source: Path) -> None:
+    (source / "requirements.txt").write_text(LOCK + "gunicorn==26.0.0 --hash=sha256:99\n")
+    digest, _ = Builder(app, source, order(uv)).build()
+    packages = packages_in((app.environments / digest / "requirements.lock").read_text())
+    assert packages["gunicorn"] == "26.0.0"
+    assert packages["uvicorn"] == "0.54.0"
+    assert packages["django"] == "5.2.8"
+
+
+def test_another_lock_or_python_is_another_environment(app: App, uv: Uv, source: Path) -> None:
+    first, _ = Builder(app, source, order(uv)).build()
+    other_server, _ = Builder(app, source, order(uv, server_lock=SERVER.replace("27.0.0", "27.1.0"))).build()
+    (source / "requirements.txt").write_text(LOCK.replace("5.2.8", "5.2.9"))
+    other_app, _ = Builder(app, source, order(uv)).build()
+    assert len({first, other_server, other_app}) == 3
+
+
+def test_a_build_that_was_cut_short_is_done_again(app: App, uv: Uv, source: Path) -> None:
+    digest, _ = Builder(app, source, order(uv)).build()
+    (app.environments / digest / ".complete").unlink()
+    (app.environments / digest / "junk").touch()
+    assert Builder(app, source, order(uv)).build() == (digest, True)
+    assert not (app.environments / digest / "junk").exists()
+
+
+def test_an_unpinned_list_is_resolved_with_the_server_packages(app: App, uv: Uv, source: Path) -> None:
+    (source / "requirements.txt").write_text("django>=5.2\nUvicorn==0.50\n")
+    Builder(app, source, order(uv, requirements_kind="unpinned")).build()
+    ((arguments, wanted, _),) = uv.calls("pip compile")
+    assert "--generate-hashes" in arguments
+    assert wanted.splitlines() == ["gunicorn==27.0.0", "uvicorn-worker==0.4.0"]
+
+
+def test_a_uv_lock_is_exported_as_it_is(app: App, uv: Uv, source: Path) -> None:
+    (source / "uv.lock").touch()
+    Builder(app, source, order(uv, requirements="uv.lock", requirements_kind="uv.lock")).build()
+    ((arguments, _, _),) = uv.calls("export")
+    assert "--frozen" in arguments
+    assert arguments[arguments.index("--project") + 1] == str(source)
+
+
+def test_the_users_uv_settings_reach_uv(app: App, uv: Uv, source: Path) -> None:
+    Builder(app, source, order(uv, uv_environment={"UV_FIND_LINKS": "/srv/wheels"})).build()
+    assert all(environment["UV_FIND_LINKS"] == "/srv/wheels" for _, _, environment in uv.calls(""))
+
+
+def test_a_failed_build_tells_uvs_last_lines_and_is_not_taken_for_complete(app: App, uv: Uv, source: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        Builder(app, source, order(uv, uv_environment={"FAIL": "pip"})).build()
+    assert "uv pip failed (Python 3.13, requirements.txt)" in str(refused.value)
+    assert "No matching distribution found for nonsense" in refused.value.details
+    assert Builder(app, source, order(uv)).build()[1]
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "expected"),
+    [
+        (4, 16384, 4),
+        (64, 65536, 64),
+        (8, RESERVED_MIB + 3 * WORKER_MIB, 3),
+        (8, RESERVED_MIB + 3 * WORKER_MIB - 1, 2),
+        (2, 128, 1),
+        (1, 512, 1),
+    ],
+)
+def test_auto_workers_are_one_a_core_as_far_as_memory_allows(cores: int, memory: int, expected: int) -> None:
+    assert auto_workers(cores, memory)[0] == expected
+
+
+def test_auto_workers_says_why() -> None:
+    assert auto_workers(4, 16384)[1] == "one for each of 4 cores"
+    assert "fit in 512 MiB" in auto_workers(4, 512)[1]
+
+
+def test_auto_workers_of_this_machine_are_at_least_one() -> None:
+    assert auto_workers()[0] >= 1

@@ -1,0 +1,285 @@
+"""asgictl's gate and probe, against servers that answer rightly, wrongly, late or not at all."""
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+import websockets
+from asgictl import gate
+from asgictl.app import App
+from asgictl.errors import Refused
+from asgictl.gate import pass_gate, require_edge, wait_for_edge
+from asgictl.probe import get, shake_hands
+from asgictl.release import Release
+from fake_host import A, B, put_release
+from fake_site import Handler, serving, sound
+
+
+@pytest.fixture(autouse=True)
+def journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal that holds a traceback with a secret in it."""
+    monkeypatch.setattr(gate, "journal", lambda *_arguments, **_options: "ValueError: correct horse")
+
+
+def always(status: int = 200, release: str = A, worker: str = "1") -> Callable[[Handler], None]:
+    """A server that gives every request the same answer."""
+    return lambda handler: handler.answer(status, release, worker)
+
+
+def refusal(release: Release) -> Refused:
+    """How the gate refuses the release."""
+    with pytest.raises(Refused) as refused:
+        pass_gate(release)
+    return refused.value
+
+
+def test_every_worker_is_asked_before_the_gate_opens(app: App) -> None:
+    release = put_release(app, A, worker_count=5)
+    with serving(sound(A, workers=5), release.socket):
+        passed = pass_gate(release)
+    assert passed["workers"] == 5
+
+
+def test_the_gate_asks_again_until_the_last_worker_has_answered(app: App) -> None:
+    release = put_release(app, A, worker_count=2)
+    turn = itertools.count(1)
+    with serving(lambda handler: handler.answer(200, A, "1" if next(turn) < 20 else "2"), release.socket) as server:
+        assert pass_gate(release)["workers"] == 2
+    assert len(server.seen) >= 20
+
+
+def test_a_worker_that_never_answers_fails_the_gate_at_its_deadline(app: App) -> None:
+    release = put_release(app, A, worker_count=2, gate_timeout=0.3)
+    with serving(always(), release.socket):
+        refused = refusal(release)
+    assert "only 1 of 2 workers answered /healthz within 0.3 s" in str(refused)
+    assert refused.details == "ValueError: ********"
+
+
+def test_the_gate_asks_as_the_edge_would(app: App) -> None:
+    release = put_release(app, A, worker_count=1)
+    with serving(always(), release.socket) as server:
+        pass_gate(release)
+    path, headers = server.seen[0]
+    assert path == "/healthz"
+    assert headers["Host"] == "shop.example.org"
+    assert headers["X-Forwarded-Proto"] == "https"
+    assert headers["X-Forwarded-For"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("status", [200, 204, 302])
+def test_success_and_redirects_pass(app: App, status: int) -> None:
+    release = put_release(app, A, worker_count=1)
+    with serving(always(status), release.socket):
+        assert pass_gate(release)["workers"] == 1
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500, 503])
+def test_an_error_fails_the_gate_with_its_status(app: App, status: int) -> None:
+    release = put_release(app, A)
+    with serving(always(status), release.socket):
+        refused = refusal(release)
+    assert f"HTTP /healthz: the answer was {status}" in str(refused)
+    assert "expected 2xx or 3xx" in str(refused)
+    assert ("ALLOWED_HOSTS hold shop.example.org" in str(refused)) == (status == 400)
+
+
+def test_the_journals_last_lines_come_along_without_secrets(app: App) -> None:
+    release = put_release(app, A)
+    with serving(always(500), release.socket):
+        assert refusal(release).details == "ValueError: ********"
+
+
+def test_one_bad_worker_of_several_is_enough(app: App) -> None:
+    release = put_release(app, A, worker_count=4)
+    turn = itertools.count()
+    with serving(lambda handler: handler.answer(500 if (n := next(turn)) % 4 == 3 else 200, A, str(n % 4)), release.socket):
+        assert "the answer was 500" in str(refusal(release))
+
+
+def test_an_answer_from_another_release_fails_the_gate(app: App) -> None:
+    release = put_release(app, A)
+    with serving(sound(B), release.socket):
+        assert f"from release {B}" in str(refusal(release))
+
+
+def test_a_socket_that_nobody_serves_fails_the_gate(app: App) -> None:
+    assert "FileNotFoundError" in str(refusal(put_release(app, A)))
+
+
+def test_a_connection_that_is_closed_without_an_answer_fails_the_gate(app: App) -> None:
+    release = put_release(app, A)
+    with serving(lambda handler: setattr(handler, "close_connection", True), release.socket):
+        assert "RemoteDisconnected" in str(refusal(release))
+
+
+def test_an_answer_that_never_comes_fails_the_gate_at_its_deadline(app: App) -> None:
+    release = put_release(app, A, worker_count=1, gate_timeout=0.4)
+    over = threading.Event()
+    began = time.monotonic()
+    with serving(lambda _handler: over.wait(20), release.socket):
+        refused = refusal(release)
+        over.set()
+    assert "timed out" in str(refused)
+    assert 0.3 < time.monotonic() - began < 3
+
+
+def test_a_worker_class_that_does_not_tell_its_pid_needs_one_good_answer(app: App) -> None:
+    release = put_release(app, A, worker_count=8)
+    with serving(always(release="", worker=""), release.socket):
+        assert pass_gate(release)["workers"] == 1
+
+
+def test_without_a_websocket_path_no_handshake_is_tried(app: App) -> None:
+    release = put_release(app, A, worker_count=1)
+    with serving(always(), release.socket) as server:
+        pass_gate(release)
+    assert not any("Upgrade" in headers for _, headers in server.seen)
+
+
+def test_the_websocket_gate_opens_the_path_asked_for(app: App) -> None:
+    release = put_release(app, A, worker_count=1, websocket_path="/ws/chat/")
+    with serving(sound(A, workers=1), release.socket) as server:
+        pass_gate(release)
+    path, headers = server.seen[-1]
+    assert (path, headers["Upgrade"], headers["Host"]) == ("/ws/chat/", "websocket", "shop.example.org")
+
+
+def websocket(answer: Callable[[Handler], None]) -> Callable[[Handler], None]:
+    """A server that is sound over HTTP and gives handshakes this answer."""
+    return lambda handler: answer(handler) if handler.headers.get("Upgrade") else handler.answer(200, A, "1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (lambda handler: handler.answer(403, A), "the answer was 403"),
+        (lambda handler: handler.answer(200, A), "the answer was 200"),
+        (
+            lambda handler: handler.accept_websocket(A, accept="bm9uc2Vuc2U="),
+            "the handshake's Sec-WebSocket-Accept is wrong",
+        ),
+        (lambda handler: handler.accept_websocket(B), f"the answer was 101 from release {B}"),
+        (lambda handler: setattr(handler, "close_connection", True), "RemoteDisconnected"),
+    ],
+)
+def test_a_refused_or_false_handshake_fails_the_gate(app: App, answer: Callable, found: str) -> None:
+    release = put_release(app, A, worker_count=1, websocket_path="/ws/")
+    with serving(websocket(answer), release.socket):
+        refused = refusal(release)
+    assert f"WebSocket /ws/: {found}" in str(refused)
+    assert "expected 101" in str(refused)
+
+
+def test_an_app_that_accepts_and_closes_at_once_passes(app: App) -> None:
+    release = put_release(app, A, worker_count=1, websocket_path="/ws/")
+    with serving(websocket(lambda handler: handler.accept_websocket(A)), release.socket):
+        assert pass_gate(release)["workers"] == 1
+
+
+class RealWebSocketServer:
+    """A server made with `websockets`, which is strict about the protocol, on a Unix socket in a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.closed: list[int] = []
+        self.ready, self.over = threading.Event(), threading.Event()
+
+    async def _handle(self, connection: websockets.ServerConnection) -> None:
+        await connection.wait_closed()
+        self.closed.append(connection.close_code)
+        self.over.set()
+
+    async def _serve(self) -> None:
+        async with websockets.unix_serve(self._handle, str(self.path)):
+            self.ready.set()
+            while not self.stop:
+                await asyncio.sleep(0.01)
+
+    def __enter__(self) -> Self:
+        self.stop = False
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self.thread.start()
+        assert self.ready.wait(5)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop = True
+        self.thread.join()
+
+
+@pytest.fixture
+def real(short_path: Path) -> Iterator[RealWebSocketServer]:
+    """A running server of that kind."""
+    with RealWebSocketServer(short_path / "real.sock") as server:
+        yield server
+
+
+def test_the_probe_opens_and_closes_a_real_websocket_properly(real: RealWebSocketServer) -> None:
+    answer = shake_hands(str(real.path), "/ws/", {"Host": "shop.example.org"})
+    assert (answer.status, answer.problem) == (101, "")
+    assert real.over.wait(5)
+    assert real.closed == [1000]
+
+
+def test_a_plain_request_to_a_websocket_is_no_handshake(real: RealWebSocketServer) -> None:
+    assert get(str(real.path), "/ws/", {}).status == 426
+
+
+@pytest.fixture
+def release(app: App) -> Release:
+    """A release whose edge is asked."""
+    return put_release(app, A)
+
+
+def edge_of(server: object) -> str:
+    """The address of a fake edge."""
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def test_the_edge_has_settled_when_it_answered_from_the_release_alone(release: Release) -> None:
+    with serving(always()) as edge:
+        assert 0.2 <= wait_for_edge(release, edge_of(edge), alone=0.2, timeout=5) < 2
+    assert len(edge.seen) > 3
+    assert edge.seen[0][1]["Host"] == "shop.example.org"
+
+
+def test_an_edge_that_alternates_between_releases_has_not_settled(release: Release) -> None:
+    turn = itertools.chain([A, A, B] * 5, itertools.repeat(A))
+    last_of_the_old = []
+
+    def behaviour(handler: Handler) -> None:
+        name = next(turn)
+        if name == B:
+            last_of_the_old.append(time.monotonic())
+        handler.answer(200, name, "1")
+
+    with serving(behaviour) as edge:
+        wait_for_edge(release, edge_of(edge), alone=0.2, timeout=10)
+    assert len(last_of_the_old) == 5
+    assert time.monotonic() - last_of_the_old[-1] >= 0.2
+
+
+def test_an_edge_that_stays_with_the_old_release_is_named(release: Release) -> None:
+    with serving(always(release=B)) as edge, pytest.raises(Refused) as refused:
+        wait_for_edge(release, edge_of(edge), alone=0.1, timeout=0.3)
+    assert edge_of(edge) in str(refused.value)
+    assert f"status 200, release '{B}'" in str(refused.value)
+
+
+def test_an_edge_that_does_not_answer_is_refused_before_the_switch(release: Release) -> None:
+    with serving(always()) as edge:
+        require_edge(release, edge_of(edge))
+        gone = edge_of(edge)
+    with pytest.raises(Refused, match="does not answer"):
+        require_edge(release, gone)
+
+
+def test_an_edge_that_answers_with_an_error_is_still_an_edge(release: Release) -> None:
+    with serving(always(502, release="")) as edge:
+        require_edge(release, edge_of(edge))

@@ -1,0 +1,96 @@
+"""asgictl's migrations: applied only when some are pending, and never lost by a rollback unnoticed."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from asgictl import migrations
+from asgictl.app import App
+from asgictl.errors import Refused
+from asgictl.migrations import Migrations, migrate, migrations_of, refuse_unknown
+from asgictl.release import Release
+from fake_host import A, B, put_release
+
+
+def knows(monkeypatch: pytest.MonkeyPatch, **of: Migrations) -> None:
+    """Let the releases compare with the database in this way."""
+    monkeypatch.setattr(migrations, "migrations_of", lambda release: of[release.id[0]])
+
+
+def test_nothing_pending_runs_nothing(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    knows(monkeypatch, a=Migrations([], ["shop.0009_ghost"]))
+    monkeypatch.setattr(migrations, "_ask", lambda *_: pytest.fail("something ran"))
+    assert migrate(put_release(app, A)) == []
+
+
+def test_pending_migrations_are_applied_without_questions(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def ask(_release: Release, program: str) -> SimpleNamespace:
+        ran.append(program)
+        return SimpleNamespace(returncode=0, stderr="")
+
+    knows(monkeypatch, a=Migrations(["shop.0002_price"], []))
+    monkeypatch.setattr(migrations, "_ask", ask)
+    assert migrate(put_release(app, A)) == ["shop.0002_price"]
+    assert len(ran) == 1
+    assert 'call_command("migrate", interactive=False)' in ran[0]
+
+
+def test_a_failed_migration_is_refused_with_its_last_lines(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    knows(monkeypatch, a=Migrations(["shop.0002_price"], []))
+    output = "\n".join(f"line {number}" for number in range(40))
+    monkeypatch.setattr(migrations, "_ask", lambda *_: SimpleNamespace(returncode=1, stderr=output))
+    with pytest.raises(Refused, match="the live release goes on serving") as refused:
+        migrate(put_release(app, A))
+    assert refused.value.details.splitlines() == [f"line {number}" for number in range(15, 40)]
+
+
+def test_the_way_back_is_refused_by_the_names_of_what_would_be_unknown(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    knows(monkeypatch, a=Migrations([], ["shop.0003_b", "shop.0002_a", "old.0001_x"]), b=Migrations([], ["old.0001_x"]))
+    with pytest.raises(Refused) as refused:
+        refuse_unknown(put_release(app, A), put_release(app, B))
+    assert f"release {A} does not know: shop.0002_a, shop.0003_b." in str(refused.value)
+    assert "--force" in str(refused.value)
+    assert refused.value.facts == {"migrations": ["shop.0002_a", "shop.0003_b"]}
+
+
+def test_what_the_live_release_does_not_know_either_is_no_obstacle(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    ghost = Migrations([], ["other.0001_initial"])
+    knows(monkeypatch, a=ghost, b=ghost)
+    refuse_unknown(put_release(app, A), put_release(app, B))
+
+
+def test_migrations_that_the_target_has_and_the_database_has_not_are_no_obstacle(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knows(monkeypatch, a=Migrations(["shop.0002_a"], []), b=Migrations([], []))
+    refuse_unknown(put_release(app, A), put_release(app, B))
+
+
+def with_python(release: Release, question: str, monkeypatch: pytest.MonkeyPatch) -> Release:
+    """Give the release a Python and replace what it is asked."""
+    (release.app.environments / "e1/bin").mkdir(exist_ok=True)
+    (release.app.environments / "e1/bin/python").symlink_to(sys.executable)
+    monkeypatch.setattr(migrations, "QUESTION", question)
+    return release
+
+
+def test_the_answer_is_the_last_line_whatever_the_settings_print(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    question = 'print(\'DEBUG is on\'); print(\'{"pending": ["a.1"], "unknown": []}\')'
+    assert migrations_of(with_python(put_release(app, A), question, monkeypatch)) == Migrations(["a.1"], [])
+
+
+def test_a_database_that_does_not_answer_is_told_without_secrets(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    question = "import os, sys; sys.exit('OperationalError: password ' + os.environ['PASSWORD'])"
+    release = with_python(put_release(app, A), question, monkeypatch)
+    with pytest.raises(Refused, match="is the database there") as refused:
+        migrations_of(release)
+    assert refused.value.details == "OperationalError: password ********"
+
+
+def test_the_question_is_python() -> None:
+    checked = subprocess.run([sys.executable, "-c", "import ast, sys; ast.parse(sys.stdin.read())"],
+                             input=migrations.QUESTION, text=True, check=False)  # fmt: skip
+    assert checked.returncode == 0

@@ -1,0 +1,411 @@
+"""The bundle: the same project gives the same bytes, whatever it comes from, and a bad source gives a sentence."""
+
+import gzip
+import io
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FILES = {
+    "manage.py": "#!/usr/bin/env python3\n",
+    "requirements.txt": "django==5.2.8 --hash=sha256:00\n",
+    "config/__init__.py": "",
+    "config/settings.py": "DEBUG = False\n",
+    "static/grüße.css": "body {}\n",
+}
+GIT = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+
+
+@pytest.fixture(scope="module")
+def module(plugin: Callable[[str], ModuleType]) -> ModuleType:
+    """The action plugin."""
+    return plugin("action_plugins/django_asgi_bundle.py")
+
+
+@pytest.fixture
+def bundle(module: ModuleType, tmp_path: Path) -> Callable[..., dict]:
+    """Bundle a source into a directory of the test's."""
+    place = tmp_path / "place"
+    place.mkdir()
+
+    def make(source: object, version: str = "HEAD", project_dir: str = ".", requirements: str = "") -> dict:
+        return module.bundle(str(source), version, project_dir, requirements, place)
+
+    return make
+
+
+def write(directory: Path, files: dict[str, str] = FILES) -> Path:
+    """Write the files of a project."""
+    for name, text in files.items():
+        file = directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return directory
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project in a directory."""
+    return write(tmp_path / "project")
+
+
+def names(made: dict) -> list[str]:
+    """What lies in the bundle, in its order."""
+    with tarfile.open(made["path"]) as archive:
+        assert archive.getnames() == list(made["sources"])
+        return archive.getnames()
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Run git in a repository of the test's."""
+    who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "init.defaultBranch=main"]
+    command = ["git", *who, *arguments]
+    done = subprocess.run(command, cwd=directory, env=os.environ | GIT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> tuple[str, dict[str, str]]:
+    """The address of a bare repository with a branch and a tag, and the commits by name."""
+    work = write(tmp_path / "work")
+    git(work, "init", "--quiet")
+    git(work, "add", ".")
+    git(work, "commit", "--quiet", "--message=one")
+    git(work, "tag", "v1")
+    commits = {"v1": git(work, "rev-parse", "HEAD")}
+    (work / "config/settings.py").write_text("DEBUG = True\n")
+    git(work, "commit", "--quiet", "--all", "--message=two")
+    commits["main"] = git(work, "rev-parse", "HEAD")
+    git(work, "checkout", "--quiet", "-b", "feature/x", "v1")
+    (work / "new.py").touch()
+    git(work, "add", ".")
+    git(work, "commit", "--quiet", "--message=three")
+    commits["feature/x"] = git(work, "rev-parse", "HEAD")
+    git(work, "checkout", "--quiet", "main")
+    git(tmp_path, "clone", "--quiet", "--bare", "work", "shop.git")
+    return f"file://{tmp_path}/shop.git", commits
+
+
+def test_it_is_a_sorted_gzipped_tar_named_by_its_digest(bundle: Callable, project: Path) -> None:
+    made = bundle(project)
+    assert names(made) == sorted(FILES)
+    assert Path(made["path"]).name == f"bundle-{made['digest'][:16]}.tar.gz"
+    assert not made["changed"]
+    with tarfile.open(made["path"]) as archive:
+        for name, text in FILES.items():
+            assert archive.extractfile(name).read().decode() == text
+
+
+def test_entries_tell_nothing_of_who_made_them_when_and_with_which_umask(bundle: Callable, project: Path) -> None:
+    with tarfile.open(bundle(project)["path"]) as archive:
+        facts = {(entry.uid, entry.gid, entry.uname, entry.gname, entry.mtime, entry.mode) for entry in archive}
+    assert facts == {(0, 0, "", "", 0, 0o644)}
+
+
+def test_another_checkout_at_another_time_with_another_umask_gives_the_same_bytes(
+    bundle: Callable, project: Path, tmp_path: Path
+) -> None:
+    first = bundle(project)
+    content = Path(first["path"]).read_bytes()
+    other = tmp_path / "elsewhere" / "deep"
+    previous = os.umask(0o077)
+    try:
+        write(other, dict(reversed(FILES.items())))
+    finally:
+        os.umask(previous)
+    for path in other.rglob("*"):
+        os.utime(path, (1, 1))
+        if os.getuid() == 0:
+            os.chown(path, 1234, 1234)
+    second = bundle(other)
+    assert second["digest"] == first["digest"]
+    assert second["sources"] == first["sources"]
+    assert Path(second["path"]).read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["config/settings.py", "new.py"])
+def test_any_changed_or_added_file_changes_the_digest(bundle: Callable, project: Path, name: str) -> None:
+    before = bundle(project)["digest"]
+    (project / name).write_text("# changed\n")
+    assert bundle(project)["digest"] != before
+
+
+def test_the_executable_bit_is_kept_and_counts(bundle: Callable, project: Path) -> None:
+    before = bundle(project)
+    (project / "manage.py").chmod(0o755)
+    after = bundle(project)
+    assert after["digest"] != before["digest"]
+    assert after["sources"]["manage.py"] == before["sources"]["manage.py"] + "+x"
+    with tarfile.open(after["path"]) as archive:
+        assert archive.getmember("manage.py").mode == 0o755
+        assert archive.getmember("config/settings.py").mode == 0o644
+
+
+@pytest.mark.parametrize("in_repository", [True, False], ids=["in-git", "outside-git"])
+def test_gitignore_is_honoured_at_every_level(bundle: Callable, project: Path, in_repository: bool) -> None:
+    if in_repository:
+        git(project, "init", "--quiet")
+    write(
+        project,
+        {
+            ".gitignore": "*.log\n/build/\n!keep.log\n",
+            "debug.log": "",
+            "keep.log": "",
+            "build/out.txt": "",
+            "config/build/kept.txt": "",
+            "config/.gitignore": "local.py\n",
+            "config/local.py": "",
+            "local.py": "",
+        },
+    )
+    assert set(names(bundle(project))) == {
+        *FILES, ".gitignore", "keep.log", "config/build/kept.txt", "config/.gitignore", "local.py",
+    }  # fmt: skip
+
+
+def test_what_is_never_part_of_a_release_is_left_out(bundle: Callable, project: Path) -> None:
+    git(project, "init", "--quiet")
+    write(
+        project,
+        {
+            "config/__pycache__/settings.cpython-313.pyc": "",
+            "config/old.pyc": "",
+            ".venv/bin/python": "",
+            "node_modules/left-pad/index.js": "",
+        },
+    )
+    assert set(names(bundle(project))) == set(FILES)
+
+
+def test_the_users_own_global_ignores_do_not_count(
+    bundle: Callable, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ignore").write_text("*.css\n")
+    (tmp_path / "gitconfig").write_text(f"[core]\n\texcludesFile = {tmp_path / 'ignore'}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    assert "static/grüße.css" in names(bundle(project))
+
+
+def test_a_deploy_from_a_git_hook_bundles_the_source_and_not_the_hooks_repository(
+    bundle: Callable, repository: tuple, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, commits = repository
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "shop.git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+    assert set(names(bundle(project))) == set(FILES)
+    assert bundle(address, "v1")["source"]["version"] == f"v1 {commits['v1'][:12]}"
+
+
+def test_a_repository_inside_the_project_is_part_of_it(bundle: Callable, project: Path) -> None:
+    vendored = write(project / "vendor/library", {"__init__.py": "", ".gitignore": "*.tmp\n", "x.tmp": ""})
+    git(vendored, "init", "--quiet")
+    assert "vendor/library/__init__.py" in names(bundle(project))
+    assert "vendor/library/x.tmp" not in names(bundle(project))
+    assert not any(".git/" in name for name in names(bundle(project)))
+
+
+def test_a_link_inside_the_source_is_kept_as_a_link(bundle: Callable, project: Path) -> None:
+    (project / "config/base.py").symlink_to("settings.py")
+    (project / "assets").symlink_to("static")
+    made = bundle(project)
+    assert made["sources"]["config/base.py"] == "-> settings.py"
+    with tarfile.open(made["path"]) as archive:
+        assert archive.getmember("config/base.py").linkname == "settings.py"
+        assert archive.getmember("assets").issym(), "a link to a directory"
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "../../outside", "../outside.py"])
+def test_a_link_that_leads_outside_is_refused_by_name(module: ModuleType, bundle: Callable, project: Path, target: str) -> None:
+    (project / "config/secret.py").symlink_to(f"../{target}" if target == "../outside.py" else target)
+    with pytest.raises(module.Unusable, match=r"config/secret\.py links to .*outside the source: copy it in"):
+        bundle(project)
+
+
+def test_a_branch_a_tag_and_a_commit_can_be_deployed(bundle: Callable, repository: tuple) -> None:
+    address, commits = repository
+    for version in ("main", "v1", "feature/x"):
+        made = bundle(address, version)
+        assert made["source"] == {"address": address, "version": f"{version} {commits[version][:12]}"}
+    assert bundle(address)["source"]["version"] == f"HEAD {commits['main'][:12]}"
+    whole, short = commits["v1"], commits["feature/x"][:9]
+    assert bundle(address, whole)["digest"] == bundle(address, "v1")["digest"]
+    assert "new.py" in names(bundle(address, short))
+
+
+def test_a_commit_gives_the_same_bytes_as_the_directory_it_was_made_from(
+    bundle: Callable, repository: tuple, project: Path
+) -> None:
+    assert bundle(repository[0], "v1")["digest"] == bundle(project)["digest"]
+
+
+def test_a_version_that_is_not_there_is_refused_with_gits_words(module: ModuleType, bundle: Callable, repository: tuple) -> None:
+    with pytest.raises(module.Unusable, match=r"^git \w+ failed: .*v9"):
+        bundle(repository[0], "v9")
+
+
+def test_a_repository_that_is_not_there_is_refused(module: ModuleType, bundle: Callable, tmp_path: Path) -> None:
+    with pytest.raises(module.Unusable, match=r"^git fetch failed: "):
+        bundle(f"file://{tmp_path}/nowhere.git")
+
+
+@pytest.mark.parametrize("user", ["ann:s3cret@", "s3cret@", "ann:s3cret@home@"])
+def test_credentials_in_an_address_are_not_returned(
+    module: ModuleType, bundle: Callable, repository: tuple, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    fetch = module.fetch
+    monkeypatch.setattr(module, "fetch", lambda _address, *more: fetch(repository[0], *more))
+    made = bundle(f"https://{user}git.example.org/shop.git", "v1")
+    assert made["source"]["address"] == "https://git.example.org/shop.git"
+
+
+def test_credentials_are_not_in_the_words_about_a_failed_fetch(module: ModuleType, bundle: Callable) -> None:
+    with pytest.raises(module.Unusable) as refused:
+        bundle("http://ann:s3cret@127.0.0.1:1/shop.git")
+    assert "s3cret" not in str(refused.value)
+
+
+def test_git_asks_nobody_for_a_password(module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "git"
+    program.write_text('#!/bin/sh\necho "prompt=$GIT_TERMINAL_PROMPT"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert module.git("fetch") == "prompt=0\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "is_address"),
+    [
+        ("https://example.org/team/shop.git", True),
+        ("https://example.org/team/shop", True),
+        ("ssh://git@example.org/shop", True),
+        ("git@example.org:team/shop.git", True),
+        ("deploy@10.0.0.1:shop", True),
+        ("file:///srv/shop.git", True),
+        ("/srv/shop", False),
+        ("../my_project", False),
+        ("my_project.tar.gz", False),
+        ("~/shop", False),
+    ],
+)
+def test_addresses_are_told_from_paths(module: ModuleType, source: str, is_address: bool) -> None:
+    assert module.is_git_address(source) == is_address
+
+
+@pytest.mark.parametrize("kind", ["tar", "gztar", "xztar", "bztar", "zip"])
+@pytest.mark.parametrize("top", [True, False], ids=["one-top-folder", "no-top-folder"])
+def test_an_archive_gives_the_same_bytes_as_its_directory(
+    bundle: Callable, project: Path, tmp_path: Path, kind: str, top: bool
+) -> None:
+    root, base = (project.parent, project.name) if top else (project, ".")
+    archive = shutil.make_archive(str(tmp_path / "shop"), kind, root, base)
+    made = bundle(archive)
+    assert made["digest"] == bundle(project)["digest"]
+    assert made["source"]["address"] == archive
+
+
+@pytest.mark.parametrize("name", ["shop.tar.gz", "shop.zip"])
+def test_a_broken_or_missing_archive_is_refused_by_name(module: ModuleType, bundle: Callable, tmp_path: Path, name: str) -> None:
+    with pytest.raises(module.Unusable, match=rf"{name} can't be unpacked"):
+        bundle(tmp_path / name)
+    (tmp_path / name).write_bytes(b"no archive")
+    with pytest.raises(module.Unusable, match=rf"{name} can't be unpacked"):
+        bundle(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["../evil.py", "/tmp/evil-unit-test.py"])
+def test_an_archive_can_write_nowhere_else(module: ModuleType, bundle: Callable, tmp_path: Path, name: str) -> None:
+    for archive in (tmp_path / "shop.tar", tmp_path / "shop.zip"):
+        add = {".tar": add_to_tar, ".zip": add_to_zip}[archive.suffix]
+        add(archive, {**FILES, name: "evil"})
+        try:
+            bundle(archive)
+        except module.Unusable:
+            continue
+    assert not Path("/tmp/evil-unit-test.py").exists()
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def add_to_tar(path: Path, files: dict[str, str]) -> None:
+    """Make a tar archive with these names as they are."""
+    with tarfile.open(path, "w") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+
+
+def add_to_zip(path: Path, files: dict[str, str]) -> None:
+    """Make a zip archive with these names as they are."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+
+
+def test_a_missing_manage_py_is_refused_with_the_variable_that_helps(module: ModuleType, bundle: Callable, project: Path) -> None:
+    (project / "manage.py").unlink()
+    with pytest.raises(module.Unusable, match=r"There is no manage\.py in .*set django_asgi_project_dir"):
+        bundle(project)
+
+
+def test_the_project_may_lie_deeper_in_the_source(bundle: Callable, tmp_path: Path) -> None:
+    write(tmp_path / "source/backend")
+    write(tmp_path / "source", {"README.md": ""})
+    made = bundle(tmp_path / "source", project_dir="backend")
+    assert "README.md" in made["sources"]
+    assert made["requirements"] == "requirements.txt"
+
+
+@pytest.mark.parametrize("source", ["nowhere", "/nowhere/at/all"])
+def test_a_missing_source_is_refused(module: ModuleType, bundle: Callable, source: str) -> None:
+    with pytest.raises(module.Unusable, match=f"django_asgi_source {source} is no directory, git address or archive"):
+        bundle(source)
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "found", "kind", "warns"),
+    [
+        ({"requirements.txt": "django==5.2 --hash=sha256:00\n"}, "", "requirements.txt", "hashed", False),
+        ({"requirements.txt": "django>=5\n"}, "", "requirements.txt", "unpinned", True),
+        ({"uv.lock": "", "requirements.txt": "django\n"}, "", "uv.lock", "uv.lock", False),
+        ({"pyproject.toml": "[project]\n"}, "", "pyproject.toml", "unpinned", True),
+        ({"uv.lock": "", "deps/prod.txt": "a==1 --hash=sha256:0\n"}, "deps/prod.txt", "deps/prod.txt", "hashed", False),
+    ],
+)
+def test_requirements_are_found_and_known_by_kind(
+    module: ModuleType, tmp_path: Path, files: dict, wanted: str, found: str, kind: str, warns: bool
+) -> None:
+    facts = module.requirements_of(write(tmp_path / "p", files), wanted)
+    assert (facts["requirements"], facts["requirements_kind"]) == (found, kind)
+    assert bool(facts["warnings"]) == warns
+    assert facts["requirements_text"] == files[found]
+
+
+def test_the_warning_about_unpinned_packages_says_what_to_do(module: ModuleType, tmp_path: Path) -> None:
+    (warning,) = module.requirements_of(write(tmp_path / "p", {"requirements.txt": "django\n"}), "")["warnings"]
+    assert "requirements.txt does not pin every package with a hash" in warning
+    assert "uv pip compile --generate-hashes" in warning
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [("", "no uv.lock or requirements.txt or pyproject.toml in"), ("prod.txt", "no prod.txt in")],
+)
+def test_missing_requirements_are_refused_with_the_variable_that_helps(
+    module: ModuleType, tmp_path: Path, wanted: str, said: str
+) -> None:
+    with pytest.raises(module.Unusable, match=f"{re.escape(said)}.*set django_asgi_requirements"):
+        module.requirements_of(write(tmp_path / "p", {"manage.py": ""}), wanted)
+
+
+def test_the_gzip_header_holds_no_time(bundle: Callable, project: Path) -> None:
+    content = Path(bundle(project)["path"]).read_bytes()
+    assert content[4:8] == b"\0\0\0\0"
+    assert gzip.decompress(content)

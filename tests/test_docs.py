@@ -1,0 +1,20 @@
+"""The tables of variables in the roles' README files say what the roles' specifications say."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import document
+
+
+@pytest.mark.parametrize("role", document.roles(), ids=lambda role: role.name)
+def test_the_table_of_variables_is_up_to_date(role):
+    assert (role / "README.md").read_text() == document.documented(role), "run `make docs`"
+
+
+def test_the_roles_for_users_have_a_table():
+    assert {"django_asgi", "nginx_site"} <= {role.name for role in document.roles()}

@@ -1,0 +1,296 @@
+"""The worker: a real gunicorn with real connections, which starts, drains and stops without losing one."""
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+import pytest
+from asgictl.probe import UnixConnection
+from rendering import render
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import unix_connect
+
+RELEASE = "0123456789ab"
+TIMEOUT = 2
+
+APP = """
+import asyncio, os, pathlib, time
+here = pathlib.Path(__file__).parent
+try:
+    (here / "first").touch(exist_ok=False)
+except FileExistsError:
+    while not (here / "go").exists():
+        time.sleep(0.02)
+
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] != "websocket.disconnect":
+            await send({"type": "websocket.send", "text": message["text"]})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    ends = time.monotonic() + {"/stream": 3.5, "/stuck": 3600}.get(scope["path"], 0)
+    while time.monotonic() < ends:
+        await send({"type": "http.response.body", "body": b"tick\\n", "more_body": True})
+        await asyncio.sleep(0.1)
+    await send({"type": "http.response.body", "body": b"end"})
+"""
+
+# Hands the listening socket over as systemd does (sd_listen_fds(3)).
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def wait_until(true: Callable[[], object], seconds: float = 10) -> object:
+    """Wait for something to be true; return it. Fails when time is up."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "time is up"
+        time.sleep(0.01)
+    return found
+
+
+class Instance:
+    """A release run as its unit would: gunicorn takes over a listening socket and reports to NOTIFY_SOCKET."""
+
+    def __init__(self, directory: Path, role: Path, workers: int, **variables: object) -> None:
+        release = directory / RELEASE
+        (release / "src").mkdir(parents=True)
+        self.source = release / "src"
+        (self.source / "project.py").write_text(APP)
+        given = {"django_asgi_module": "project:app", "django_asgi_timeout": TIMEOUT, **variables}
+        (release / "gunicorn.conf.py").write_text(render("django_asgi", "gunicorn.conf.py.j2", **given))
+        shutil.copy(role / "files/draining_worker.py", release)
+        self.path = str(directory / "app.sock")
+        self.messages: list[str] = []
+        self._listen_for_messages(directory / "notify")
+        self._start(release / "gunicorn.conf.py", directory / "log", workers)
+
+    def _listen_for_messages(self, path: Path) -> None:
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(str(path))
+
+        def listen() -> None:
+            while message := self.notify.recv(4096):
+                self.messages.append(message.decode())
+
+        threading.Thread(target=listen, daemon=True).start()
+
+    def _start(self, config: Path, log: Path, workers: int) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.bind(self.path)
+        self.socket.listen(64)
+        self.log = log
+        command = [sys.executable, "-c", HAND_OVER, str(self.socket.fileno())]
+        command += [sys.executable, "-m", "gunicorn", "--config", str(config)]
+        variables = {
+            "NOTIFY_SOCKET": self.notify.getsockname(),
+            "APP_RELEASE": RELEASE,
+            "WEB_CONCURRENCY": str(workers),
+        }
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, env=os.environ | variables, pass_fds=[self.socket.fileno()], stdout=output, stderr=output
+            )
+
+    def ready(self) -> list[str]:
+        """The messages that say READY=1."""
+        return [message for message in self.messages if "READY=1" in message.splitlines()]
+
+    def start(self) -> Self:
+        """Let all workers boot and return when they serve."""
+        (self.source / "go").touch()
+        try:
+            wait_until(self.ready)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; its log: {self.log.read_text()}") from None
+        return self
+
+    def get(self, path: str = "/", connection: http.client.HTTPConnection | None = None) -> http.client.HTTPResponse:
+        """Send a request; the answer's head is there, its body is still to be read."""
+        connection = connection or UnixConnection(self.path, timeout=10)
+        connection.request("GET", path)
+        return connection.getresponse()
+
+    def stop(self) -> None:
+        """Kill what is left of it."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        with contextlib.suppress(OSError):
+            for pid in children.read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+        self.socket.close()
+        self.notify.shutdown(socket.SHUT_RD)
+
+
+@pytest.fixture(scope="module")
+def instance(role: Path) -> Iterator[Callable[..., Instance]]:
+    """A function that makes an instance."""
+    with tempfile.TemporaryDirectory(prefix="unit") as directory, contextlib.ExitStack() as stack:
+
+        def make(name: str, workers: int = 1, **variables: object) -> Instance:
+            made = Instance(Path(directory, name), role, workers, **variables)
+            stack.callback(made.stop)
+            return made
+
+        yield make
+
+
+class Drain:
+    """A worker that is told to stop while it has a long response, an idle connection and a WebSocket."""
+
+    def __init__(self, instance: Instance) -> None:
+        stream = instance.get("/stream")
+        self.worker = int(stream.getheader("X-Worker"))
+        self.connection = UnixConnection(instance.path, timeout=10)
+        instance.get(connection=self.connection).read()
+        self.pool = ThreadPoolExecutor()
+        with unix_connect(instance.path, "ws://localhost/ws/") as websocket:
+            self.handshake = websocket.response.headers
+            websocket.send("Hi")
+            self.echo = websocket.recv(timeout=5)
+            os.kill(self.worker, signal.SIGTERM)
+            self.signalled = time.monotonic()
+            self.streamed: Future = self.pool.submit(self._read, stream)
+            self.answers = self._ask_on_the_kept_connection(instance)
+            with pytest.raises(ConnectionClosed) as closed:
+                websocket.recv(timeout=8)
+            self.close_code = closed.value.rcvd.code if closed.value.rcvd else 1006
+        self.body, self.stream_seconds = self.streamed.result()
+        self.replacement = wait_until(lambda: self._other_worker(instance))
+
+    def _read(self, stream: http.client.HTTPResponse) -> tuple[bytes, float]:
+        try:
+            return stream.read(), time.monotonic() - self.signalled
+        except (OSError, http.client.HTTPException) as error:
+            return repr(error).encode(), time.monotonic() - self.signalled
+
+    def _ask_on_the_kept_connection(self, instance: Instance) -> list[http.client.HTTPResponse]:
+        answers = []
+        while not answers or answers[-1].getheader("Connection") != "close":
+            assert time.monotonic() - self.signalled < 2, "the connection stays open"
+            answer = instance.get(connection=self.connection)
+            answer.body = answer.read()
+            answers.append(answer)
+        return answers
+
+    def _other_worker(self, instance: Instance) -> int:
+        answer = instance.get()
+        answer.read()
+        pid = int(answer.getheader("X-Worker"))
+        return pid if pid != self.worker else 0
+
+
+class Stuck:
+    """A worker that is told to stop while a response never ends."""
+
+    def __init__(self, instance: Instance) -> None:
+        stuck = instance.get("/stuck")
+        began = time.monotonic()
+        instance.process.send_signal(signal.SIGTERM)
+        try:
+            stuck.read()
+            self.cut = False
+        except (OSError, http.client.HTTPException):
+            self.cut = True
+        self.seconds = time.monotonic() - began
+        self.code = instance.process.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def drains(instance: Callable[..., Instance]) -> Iterator[tuple[Future, Future]]:
+    """Both of them at the same time, for most of it is waiting."""
+    with ThreadPoolExecutor() as pool:
+        draining = instance("drain", django_asgi_graceful_timeout=20)
+        stuck = instance("stuck", django_asgi_graceful_timeout=1)
+        yield pool.submit(lambda: Drain(draining.start())), pool.submit(lambda: Stuck(stuck.start()))
+
+
+@pytest.fixture
+def drain(drains: tuple[Future, Future]) -> Drain:
+    """What happened to the one that drained."""
+    return drains[0].result(timeout=30)
+
+
+@pytest.fixture
+def stuck(drains: tuple[Future, Future]) -> Stuck:
+    """What happened to the one that was stuck."""
+    return drains[1].result(timeout=30)
+
+
+def test_ready_is_said_once_and_only_when_every_worker_serves(
+    drains: tuple[Future, Future], instance: Callable[..., Instance]
+) -> None:
+    booting = instance("boot", workers=2, django_asgi_timeout=10)
+    answer = booting.get()
+    assert answer.read() == b"end", "the first worker serves"
+    assert booting.ready() == [], "though the second does not"
+    (booting.source / "go").touch()
+    wait_until(booting.ready)
+    assert booting.ready() == [f"READY=1\nSTATUS=2 workers serve release {RELEASE}"]
+    seen = wait_until(lambda: two_workers(booting))
+    assert len(seen) == 2
+
+
+def two_workers(instance: Instance) -> set[str]:
+    """The workers that answer, if there are two."""
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: instance.get(), range(16)))
+    seen = {answer.getheader("X-Worker") for answer in answers}
+    return seen if len(seen) == 2 else set()
+
+
+def test_the_watchdog_hears_the_event_loop(drains: tuple[Future, Future], instance: Callable[..., Instance]) -> None:
+    beating = instance("beat", django_asgi_timeout=2).start()
+    wait_until(lambda: "WATCHDOG=1" in beating.messages, seconds=TIMEOUT)
+
+
+def test_every_answer_and_handshake_names_release_and_worker(drain: Drain) -> None:
+    assert drain.handshake["X-Release"] == RELEASE
+    assert drain.handshake["X-Worker"] == str(drain.worker)
+    assert {answer.getheader("X-Release") for answer in drain.answers} == {RELEASE}
+    assert {answer.getheader("X-Worker") for answer in drain.answers} == {str(drain.worker)}
+    assert drain.answers[0].getheader("Server") is None
+
+
+def test_a_response_longer_than_the_timeout_ends_in_peace(drain: Drain) -> None:
+    assert drain.body.endswith(b"end"), drain.body
+    assert drain.stream_seconds > TIMEOUT + 1, "long enough for gunicorn to have killed a silent worker"
+
+
+def test_requests_on_a_kept_connection_are_answered_until_it_is_closed_with_a_word(drain: Drain) -> None:
+    assert all((answer.status, answer.body) == (200, b"end") for answer in drain.answers)
+    assert drain.answers[-1].getheader("Connection") == "close"
+
+
+def test_a_websocket_works_and_is_closed_with_1012(drain: Drain) -> None:
+    assert drain.echo == "Hi"
+    assert drain.close_code == 1012
+
+
+def test_another_worker_takes_over(drain: Drain) -> None:
+    assert drain.replacement != drain.worker
+
+
+def test_a_response_that_never_ends_is_cut_within_the_graceful_timeout(stuck: Stuck) -> None:
+    assert stuck.cut
+    assert 1 <= stuck.seconds < 1 + 5, "gunicorn itself would have killed the worker later"
+    assert stuck.code == 0

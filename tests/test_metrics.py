@@ -1,0 +1,174 @@
+"""The role metrics without a host: its refusals, its files' text, and that dashboard and alerts agree with what is told."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+from asgictl.metrics import FAMILIES
+from rendering import ROLES, argument_specs, defaults, evaluate, render
+
+ROLE = "metrics"
+FILES = ROLES / ROLE / "files"
+
+
+def faults(**variables: Any) -> str:
+    """Return what the validation says of ``variables``."""
+    return evaluate(ROLE, "__metrics_faults | default('', true) | trim", **variables) or ""
+
+
+def on_host(expression: str, *, edge: bool = True, dropins: tuple[str, ...] = (), **variables: Any) -> Any:
+    """Evaluate ``expression`` for a host with or without nginx, and with ``dropins`` of an earlier run."""
+    names = ["prometheus-node-exporter", "prometheus-nginx-exporter", "mtail"]
+    found = {
+        "ansible_check_mode": False,
+        "__metrics_nginx": {"results": [{"stat": {"exists": edge}}] * 2},
+        "__metrics_packages": {"stdout_lines": ["mtail not-installed", "prometheus-node-exporter installed"]},
+        "__metrics_dropins": {"results": [{"item": name, "stat": {"exists": name in dropins}} for name in names]},
+    }
+    return evaluate(ROLE, expression, **found, **variables)
+
+
+def dropin(name: str, **variables: Any) -> str:
+    """Return the drop-in of the exporter called ``name``."""
+    item = on_host(f"__metrics_exporters | selectattr('name', 'equalto', '{name}') | first", **variables)
+    return render(ROLE, "metrics.conf.j2", item=item, **variables)
+
+
+def test_specs_and_defaults_name_the_same_variables_with_the_same_values() -> None:
+    specs = argument_specs(ROLE)
+    assert {name: spec["default"] for name, spec in specs.items()} == defaults(ROLE)
+    assert all(spec["description"] for spec in specs.values())
+    assert argument_specs(ROLE, "validate") == specs
+
+
+def test_every_variable_is_checked() -> None:
+    checked = {*evaluate(ROLE, "__metrics_patterns"), *evaluate(ROLE, "__metrics_ranges"), *evaluate(ROLE, "__metrics_switches")}
+    assert checked == set(argument_specs(ROLE))
+
+
+def test_the_defaults_are_well() -> None:
+    assert faults() == ""
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"metrics_listen_address": "::1"},
+        {"metrics_listen_address": "0.0.0.0", "metrics_allowed_addresses": ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]},
+        {"metrics_node_exporter_arguments": ["--collector.systemd", "--collector.netdev.device-exclude=^veth.*"]},
+        {"metrics_requests_buckets": [0.1, 1, 10], "metrics_requests_enabled": "no"},
+    ],
+)
+def test_what_is_right_passes(good: dict[str, Any]) -> None:
+    assert faults(**good) == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"metrics_listen_adress": "::1"}, "metrics_listen_adress: no such variable"),
+        ({"metrics_listen_address": "localhost"}, 'metrics_listen_address: "localhost" is not an address'),
+        ({"metrics_listen_address": "10.0.0.5"}, "metrics_allowed_addresses: who may read from 10.0.0.5 is expected"),
+        ({"metrics_listen_address": "0.0.0.0"}, "metrics_allowed_addresses: who may read from 0.0.0.0 is expected"),
+        ({"metrics_allowed_addresses": ["any"]}, 'metrics_allowed_addresses: "any" is not an address or a network'),
+        ({"metrics_node_exporter_arguments": ["--x=$(reboot)"]}, "metrics_node_exporter_arguments:"),
+        ({"metrics_node_exporter_arguments": ["--a --b"]}, "metrics_node_exporter_arguments:"),
+        ({"metrics_interval_seconds": 0}, 'metrics_interval_seconds: "0" is not a whole number from 1 to 3600'),
+        ({"metrics_requests_port": 9100}, "metrics_requests_port: metrics_node_exporter_port has that port already"),
+        ({"metrics_requests_enabled": "maybe"}, 'metrics_requests_enabled: "maybe" is not true or false'),
+        ({"metrics_requests_buckets": []}, "metrics_requests_buckets: at least one number is expected"),
+        ({"metrics_requests_buckets": [1, 0.5]}, "metrics_requests_buckets: at least one number is expected, each larger"),
+    ],
+)
+def test_what_is_wrong_is_named(wrong: dict[str, Any], sentence: str) -> None:
+    assert sentence in faults(**wrong)
+
+
+@pytest.mark.parametrize("name", ["prometheus-node-exporter", "prometheus-nginx-exporter", "mtail"])
+def test_loopback_is_the_default_and_needs_no_filter(name: str) -> None:
+    text = dropin(name)
+    (start,) = re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE)
+    assert re.search(r"--web\.listen-address=127\.0\.0\.1:\d+|--address=127\.0\.0\.1 ", start)
+    assert "IPAddress" not in text
+
+
+@pytest.mark.parametrize("name", ["prometheus-node-exporter", "prometheus-nginx-exporter", "mtail"])
+def test_another_address_is_for_the_list_alone(name: str) -> None:
+    text = dropin(name, metrics_listen_address="fd00::5", metrics_allowed_addresses=["fd00::2", "10.0.0.0/8"])
+    assert re.search(r"--web\.listen-address=\[fd00::5\]:\d+|--address=fd00::5 ", text)
+    assert "\nIPAddressDeny=any\nIPAddressAllow=localhost fd00::5 fd00::2 10.0.0.0/8\n" in text
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_all_addresses_are_not_for_everybody(address: str) -> None:
+    text = dropin("mtail", metrics_listen_address=address, metrics_allowed_addresses=["10.0.0.2"])
+    assert "\nIPAddressAllow=localhost 10.0.0.2\n" in text
+
+
+@pytest.mark.parametrize(
+    ("address", "own"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("10.0.0.5", "10.0.0.5")]
+)
+def test_the_host_itself_asks_where_it_listens(address: str, own: str) -> None:
+    assert evaluate(ROLE, "__metrics_own_host", metrics_listen_address=address) == own
+
+
+def test_without_nginx_there_is_the_hosts_exporter_alone() -> None:
+    assert on_host("__metrics_wanted | map(attribute='name') | list", edge=False) == ["prometheus-node-exporter"]
+
+
+def test_only_missing_packages_are_installed() -> None:
+    assert sorted(on_host("__metrics_missing")) == ["mtail", "prometheus-nginx-exporter"]
+
+
+def test_an_exporter_that_is_switched_off_is_stopped_if_the_role_has_set_it_up() -> None:
+    dropins = ("prometheus-node-exporter", "mtail")
+    assert on_host("__metrics_unwanted", dropins=dropins) == []
+    assert on_host("__metrics_unwanted", dropins=dropins, metrics_requests_enabled=False) == ["mtail"]
+    assert on_host("__metrics_unwanted", metrics_requests_enabled=False) == []
+
+
+def test_the_status_page_is_for_this_host_alone() -> None:
+    text = render(ROLE, "metrics_status.conf.j2")
+    assert re.findall(r"listen (.*);", text) == ["127.0.0.1:9114"]
+
+
+# --- Dashboard and alerts -------------------------------------------------------------------------------------------
+def queries() -> list[str]:
+    """Return every expression in the dashboard and in the alerts."""
+    dashboard = json.loads((FILES / "dashboard.json").read_text())
+    rules = yaml.safe_load((FILES / "alerts.yml").read_text())["groups"]
+    shown = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    shown += [note["expr"] for note in dashboard["annotations"]["list"] if "expr" in note]
+    return shown + [rule["expr"] for group in rules for rule in group["rules"]]
+
+
+def test_dashboard_and_alerts_ask_only_for_metrics_of_asgictl_that_exist() -> None:
+    told = set(FAMILIES) | {"asgi_edge_requests_total", "asgi_edge_request_duration_seconds_bucket"}
+    asked = set(re.findall(r"\basgi_\w+", " ".join(queries())))
+    assert asked - told == set()
+    assert set(FAMILIES) - asked == set(), "each is worth a panel or an alert"
+
+
+def test_every_alert_says_how_bad_it_is_and_what_to_do_and_is_tested() -> None:
+    rules = [rule for group in yaml.safe_load((FILES / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+    tests = yaml.safe_load((FILES / "alerts.test.yml").read_text())["tests"]
+    tested = {case["alertname"] for test in tests for case in test.get("alert_rule_test", []) if case.get("exp_alerts")}
+    assert tested == {rule["alert"] for rule in rules}
+    for rule in rules:
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def test_every_panel_has_a_title_a_unit_and_the_chosen_data_source() -> None:
+    dashboard = json.loads((FILES / "dashboard.json").read_text())
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids))
+    for panel in dashboard["panels"]:
+        assert panel["title"]
+        if panel["type"] != "row":
+            assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+            assert panel["targets"]

@@ -1,0 +1,320 @@
+"""TLS of the role nginx_site without a host: templates' text, refusals, and what a run would do with a certificate."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rendering import evaluate, render
+
+ROLE = "nginx_site"
+REQUIRED: dict[str, Any] = {
+    "nginx_site_name": "my-shop",
+    "nginx_site_server_names": ["shop.example.org", "www.example.org"],
+    "nginx_site_upstream_socket": "/opt/my-shop/live/socket",
+}
+DEBIAN_12 = "nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.9 30 May 2023 (running with OpenSSL 3.0.16 11 Feb 2025)"
+DEBIAN_13 = "nginx version: nginx/1.26.3\nbuilt with OpenSSL 3.5.1 1 Jul 2025\nconfigure arguments: --with-http_v3_module"
+FILE = "/etc/nginx/tls/my-shop.pem"
+
+
+def host(build: str = DEBIAN_13, dump: str = "", **certificate: Any) -> dict[str, Any]:
+    """What a host says of itself: nginx's build and configuration, and the certificate that it has."""
+    return {
+        "__nginx_site_binary": {"stat": {"exists": True}},
+        "__nginx_site_dump": {"rc": 0, "stdout": dump},
+        "__nginx_site_changed_files": {"rc": 0, "stdout": ""},
+        "__nginx_site_stock_link": {"stat": {}},
+        "__nginx_site_tls_version": {"stderr": build},
+        "__nginx_site_tls_looked": {"stdout": json.dumps(certificate) if certificate else ""},
+    }
+
+
+def text(template: str, found: dict[str, Any] | None = None, **variables: Any) -> str:
+    """Return a file of the host `found`, without comments."""
+    return re.sub(r"(?m)^\s*#.*$", "", render(ROLE, template, **{**REQUIRED, **(found or host()), **variables}))
+
+
+def site(found: dict[str, Any] | None = None, **variables: Any) -> str:
+    """Return the site file of the host `found`."""
+    return text("site.conf.j2", found, **variables)
+
+
+def value(name: str, found: dict[str, Any] | None = None, **variables: Any) -> Any:
+    """Return one of the role's variables on the host `found`."""
+    return evaluate(ROLE, name, **{**REQUIRED, **(found or host()), **variables})
+
+
+def faults(**variables: Any) -> str:
+    """Return what the validation says."""
+    return value("__nginx_site_faults | default('', true) | trim", **variables) or ""
+
+
+@pytest.mark.parametrize("off", [False, "off", "false", "no", "OFF"])
+def test_off_is_off_however_yaml_read_it(off: object) -> None:
+    assert faults(nginx_site_tls=off) == ""
+    assert "ssl" not in site(nginx_site_tls=off)
+    assert "listen 80;" in site(nginx_site_tls=off)
+    assert value("__nginx_site_address", nginx_site_tls=off, nginx_site_listen=8080) == "http://127.0.0.1:8080"
+
+
+def test_the_address_has_the_scheme_and_port_of_the_edge() -> None:
+    assert value("__nginx_site_address", nginx_site_tls="self_signed", nginx_site_listen_tls=8443) == "https://127.0.0.1:8443"
+
+
+def test_key_and_certificate_are_one_file() -> None:
+    conf = site(nginx_site_tls="self_signed")
+    assert f"ssl_certificate {FILE};" in conf
+    assert f"ssl_certificate_key {FILE};" in conf
+    assert "stapling" not in conf
+
+
+@pytest.mark.parametrize("template", ["site.conf.j2", "catch-all-tls.conf.j2"])
+def test_the_default_profile_is_mozillas_intermediate_in_both_servers(template: str) -> None:
+    conf = text(template, nginx_site_tls="self_signed")
+    assert "ssl_protocols TLSv1.2 TLSv1.3;" in conf
+    ciphers = re.search("ssl_ciphers (.*);", conf)[1].split(":")
+    assert len(ciphers) == 6
+    assert all(cipher.startswith("ECDHE-") and ("GCM" in cipher or "CHACHA20" in cipher) for cipher in ciphers)
+    assert "ssl_session_tickets off;" in conf
+    assert "ssl_session_cache shared:nginx_site:10m;" in conf
+    modern = text(template, nginx_site_tls="self_signed", nginx_site_tls_profile="modern")
+    assert "ssl_protocols TLSv1.3;" in modern
+    assert "ssl_ciphers" not in modern
+
+
+def test_what_each_debian_has_is_used() -> None:
+    old, new = site(host(DEBIAN_12), nginx_site_tls="self_signed"), site(nginx_site_tls="self_signed")
+    assert "ssl_ecdh_curve X25519:prime256v1:secp384r1;" in old
+    assert "listen 443 ssl http2;" in old
+    assert "http2 on" not in old
+    assert "ssl_ecdh_curve X25519MLKEM768:X25519:prime256v1:secp384r1;" in new
+    assert "listen [::]:443 ssl;" in new
+    assert "http2 on;" in new
+
+
+def test_http_is_sent_to_https_but_for_the_authority() -> None:
+    conf = site(host(kind="acme"), nginx_site_tls="acme")
+    redirect = conf[conf.index("listen 80;") : conf.index("listen 443")]
+    assert "location ^~ /.well-known/acme-challenge/" in redirect
+    assert "return 308 https://$host$request_uri;" in redirect
+    assert conf.count("listen 80;") == 1
+    assert "acme-challenge" not in site(nginx_site_tls="self_signed")
+    other = site(nginx_site_tls="self_signed", nginx_site_listen_tls=8443, nginx_site_tls_public_port=9443)
+    assert "return 308 https://$host:9443$request_uri;" in other
+
+
+def test_http_stays_until_the_authority_has_answered_and_wherever_asked_for() -> None:
+    for conf in (
+        site(host(), nginx_site_tls="acme"),
+        site(host(kind="placeholder"), nginx_site_tls="acme"),
+        site(host(kind="acme"), nginx_site_tls="acme", nginx_site_tls_redirect_enabled=False),
+    ):
+        assert "308" not in conf
+        assert conf.count("listen 80;") == 1
+        assert conf.count("acme-challenge") == 1
+        assert "listen 443 ssl;" in conf
+
+
+def test_hsts_is_off_and_where_on_it_is_sent_once_and_over_tls_alone() -> None:
+    assert "Strict-Transport" not in site(nginx_site_tls="self_signed")
+    conf = site(
+        nginx_site_tls="self_signed",
+        nginx_site_hsts_max_age=60,
+        nginx_site_hsts_include_subdomains_enabled=True,
+        nginx_site_media_directory="/var/lib/my-shop/media",
+    )
+    assert re.search(r'map \$https \$my_shop_hsts \{\s+default "";\s+on "max-age=60; includeSubDomains";', conf)
+    assert "proxy_hide_header Strict-Transport-Security;" in conf
+    media = conf[conf.index("location ^~ /media/") :]
+    assert "add_header Strict-Transport-Security $my_shop_hsts always;" in media, "a location inherits no add_header"
+
+
+def test_http3_is_off_and_where_on_it_is_told_and_takes_reuseport_once() -> None:
+    assert "quic" not in site(nginx_site_tls="self_signed")
+    variables = {"nginx_site_tls": "self_signed", "nginx_site_http3_enabled": True}
+    conf = site(**variables)
+    assert "listen 443 quic reuseport;" in conf
+    assert "listen [::]:443 quic reuseport;" in conf
+    assert "on 'h3=\":443\"; ma=86400';" in conf
+    assert "listen 443 quic default_server;" in text("catch-all-tls.conf.j2", **variables)
+    other = "# configuration file /etc/nginx/sites-enabled/other.conf:\nserver {\n    listen 443 quic reuseport;\n}\n"
+    assert "reuseport" not in site(host(dump=other), **variables)
+    own = other.replace("other.conf", "my-shop.conf")
+    assert "listen 443 quic reuseport;" in site(host(dump=own), **variables)
+
+
+def test_unknown_names_are_refused_in_the_handshake() -> None:
+    conf = text("catch-all-tls.conf.j2", nginx_site_tls="self_signed")
+    assert "listen 443 ssl default_server;" in conf
+    assert "ssl_reject_handshake on;" in conf
+    assert "ssl_certificate" not in conf
+
+
+def test_who_asks_for_an_address_that_is_served_names_nobody_and_is_let_in() -> None:
+    conf = text("catch-all-tls.conf.j2", nginx_site_tls="self_signed", nginx_site_server_names=["a.test", "192.0.2.1"])
+    default, unknown = conf.split("\nserver {")[1:]
+    assert f"ssl_certificate {FILE};" in default
+    assert "return 444;" in default
+    assert "server_name ~.;" in unknown
+    assert "ssl_reject_handshake on;" in unknown
+
+
+def test_the_catch_all_for_https_comes_and_goes_with_tls() -> None:
+    link = "/etc/nginx/sites-enabled/nginx_site-catch-all-443.conf"
+    found = host(dump=f"# configuration file {link}:\n# Kept by site: my-shop\nserver {{ listen 443 ssl default_server; }}\n")
+    assert value("__nginx_site_catch_alls_unwanted", found, nginx_site_tls="self_signed") == []
+    assert value("__nginx_site_catch_alls_unwanted", found) == [link]
+    foreign = host(dump="# configuration file /etc/nginx/conf.d/own.conf:\nserver { listen 443 ssl default_server; }\n")
+    assert value("__nginx_site_tls_catch_all_addresses", foreign, nginx_site_tls="self_signed") == ["[::]:443"]
+
+
+def test_the_proxy_protocol_is_spoken_on_every_address_but_the_hosts_own() -> None:
+    variables = {"nginx_site_proxy_protocol_enabled": True, "nginx_site_trusted_proxies": ["192.0.2.0/24"]}
+    assert "listen 80 proxy_protocol;" in site(**variables)
+    assert "listen 127.0.0.1:80;" in site(**variables)
+    conf = site(**variables, nginx_site_tls="self_signed")
+    assert "listen [::]:443 ssl proxy_protocol;" in conf
+    assert "listen 127.0.0.1:443 ssl;" in conf
+
+
+NAMES = REQUIRED["nginx_site_server_names"]
+GOOD = {"kind": "self_signed", "names": NAMES, "days": 300, "authority": ""}
+
+
+@pytest.mark.parametrize(
+    ("tls", "has", "signs"),
+    [
+        ("self_signed", {}, "self_signed"),
+        ("self_signed", GOOD, ""),
+        ("self_signed", GOOD | {"days": 59}, "self_signed"),
+        ("self_signed", GOOD | {"names": NAMES[:1]}, "self_signed"),
+        ("self_signed", GOOD | {"kind": "acme"}, "self_signed"),
+        ("acme", {}, "placeholder"),
+        ("acme", GOOD, ""),
+        ("files", {}, ""),
+    ],
+)
+def test_when_the_host_signs_a_certificate(tls: str, has: dict[str, Any], signs: str) -> None:
+    assert value("__nginx_site_tls_signs", host(**has), nginx_site_tls=tls) == signs
+
+
+ISSUED = {"kind": "acme", "names": NAMES, "days": 60, "authority": "https://ca.test/dir"}
+
+
+@pytest.mark.parametrize(
+    ("has", "due", "unmet"),
+    [
+        (ISSUED, False, False),
+        (ISSUED | {"days": 20}, True, False),
+        (ISSUED | {"days": -1}, True, True),
+        (ISSUED | {"names": NAMES[:1]}, True, True),
+        (ISSUED | {"names": [*NAMES, "old.example.org"]}, True, False),
+        (ISSUED | {"authority": "https://other.test/dir"}, True, False),
+        (ISSUED | {"kind": "placeholder"}, True, True),
+    ],
+)
+def test_when_the_authority_is_asked_and_when_its_silence_is_a_failure(has: dict, due: bool, unmet: bool) -> None:
+    variables = {"nginx_site_tls": "acme", "nginx_site_acme_directory_url": "https://ca.test/dir"}
+    assert value("__nginx_site_acme_is_due", host(**has), **variables) is due
+    assert value("__nginx_site_acme_is_unmet", host(**has), **variables) is unmet
+
+
+def test_certbot_is_asked_for_host_names_alone() -> None:
+    variables = {"nginx_site_tls": "acme", "nginx_site_server_names": ["a.test", "192.0.2.1", "[::1]", "b.test"]}
+    command = value("__nginx_site_acme_command", host(**ISSUED), **variables)
+    assert command[-4:] == ["-d", "a.test", "-d", "b.test"]
+    assert "--register-unsafely-without-email" in command
+    assert "--force-renewal" in command, "another authority than the one before"
+    assert "--email" in value("__nginx_site_acme_command", host(), **variables, nginx_site_acme_email="me@a.test")
+
+
+def test_the_reason_is_the_authoritys_own_words() -> None:
+    told = "Certbot failed to authenticate some domains.\n  Domain: a.test\n  Detail: no A record\nAsk for help\n"
+    answer = {"rc": 1, "stderr": told, "stderr_lines": told.splitlines()}
+    sentence = value(
+        "__nginx_site_acme_sentence", host(kind="placeholder"), __nginx_site_acme_answer=answer, nginx_site_tls="acme"
+    )
+    assert "gave no certificate for shop.example.org, www.example.org: no A record (all of it: " in sentence
+    assert "The site is up over HTTP" in sentence
+    sentence = value("__nginx_site_acme_sentence", host(**ISSUED), __nginx_site_acme_answer=answer, nginx_site_tls="acme")
+    assert "valid for 60 more days" in sentence
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"nginx_site_tls": "letsencrypt"}, "nginx_site_tls: "),
+        ({"nginx_site_tls": "self_signed", "nginx_site_listen_tls": 80}, "nginx_site_listen_tls: HTTP has port 80 already"),
+        ({"nginx_site_http3_enabled": True}, "nginx_site_http3_enabled: has no meaning without nginx_site_tls"),
+        ({"nginx_site_hsts_max_age": 60}, "nginx_site_hsts_max_age: has no meaning without nginx_site_tls"),
+        ({"nginx_site_hsts_preload_enabled": True}, "has no meaning without nginx_site_hsts_max_age"),
+        ({"nginx_site_tls_profile": "old"}, "intermediate or modern"),
+        ({"nginx_site_tls": "acme", "nginx_site_server_names": ["192.0.2.1"]}, "signs no address"),
+        ({"nginx_site_tls": "acme", "nginx_site_server_names": ["*.a.test"]}, "needs an authority that asks DNS"),
+        ({"nginx_site_tls": "acme", "nginx_site_acme_ca_file": "/nowhere"}, "is not a file on the controller"),
+        ({"nginx_site_tls": "acme", "nginx_site_acme_directory_url": "http://a.test"}, "begins with https://"),
+        ({"nginx_site_acme_email": "me"}, "an address such as"),
+        ({"nginx_site_tls": "files"}, "nginx_site_tls_certificate_file: "),
+    ],
+)
+def test_bad_input_is_refused(variables: dict[str, Any], expected: str) -> None:
+    assert expected in faults(**{"playbook_dir": "/", **variables})
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with two certificates and their keys, a key with a passphrase."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, days in {"one": 30, "two": 30}.items():
+        sign = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            f"/CN={name}",
+        ]
+        subprocess.run(
+            [*sign, "-days", str(days), "-keyout", f"{name}.key", "-out", f"{name}.crt"],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
+    lock = ["openssl", "pkey", "-in", "one.key", "-aes256", "-passout", "pass:x", "-out", "locked.key"]
+    subprocess.run(lock, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "expected"),
+    [
+        ("one.crt", "one.key", ""),
+        ("one.crt", "two.key", "two.key is not the key of the certificate in"),
+        ("one.key", "one.key", "holds no certificate in PEM"),
+        ("one.crt", "one.crt", "holds no key in PEM"),
+        ("one.crt", "locked.key", "has a passphrase"),
+        ("one.crt", "none.key", "is not a file on the controller"),
+        ("none.crt", "one.key", "is not a file on the controller"),
+    ],
+)
+def test_a_pair_that_does_not_fit_is_refused_before_any_host_is_touched(
+    pairs: Path, certificate: str, key: str, expected: str
+) -> None:
+    told = faults(
+        inventory_dir=str(pairs),
+        nginx_site_tls="files",
+        nginx_site_tls_certificate_file=certificate,
+        nginx_site_tls_key_file=key,
+    )
+    assert expected in told if expected else told == ""
+    secret = (pairs / "one.key").read_text().splitlines()[1]
+    assert secret not in told

@@ -1,0 +1,203 @@
+"""The role's other plugins: the program's archive, the release's name, who holds a lock, and the module."""
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.testing import patch_module_args
+
+KEY = "0123456789abcdef" * 2
+Plugin = Callable[[str], ModuleType]
+
+
+@pytest.fixture(scope="module")
+def zipapp(plugin: Plugin) -> Callable[[Path], bytes]:
+    """The function that packs a package."""
+    return plugin("action_plugins/django_asgi_zipapp.py").zipapp
+
+
+@pytest.fixture(scope="module")
+def release_name(plugin: Plugin) -> Callable[[object, dict, str], str]:
+    """The filter that names a release."""
+    return plugin("filter_plugins/django_asgi.py").FilterModule().filters()["django_asgi_release_name"]
+
+
+@pytest.fixture(scope="module")
+def caller(plugin: Plugin) -> ModuleType:
+    """The action plugin that knows who calls."""
+    return plugin("action_plugins/asgictl.py")
+
+
+def test_the_archive_is_the_same_bytes_from_another_copy(zipapp: Callable, role: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "asgictl"
+    copy.mkdir()
+    for file in sorted((role / "files/asgictl").glob("*.py"), reverse=True):
+        (copy / file.name).write_bytes(file.read_bytes())
+    (copy / "__pycache__").mkdir()
+    (copy / "notes.txt").touch()
+    packed = zipapp(copy)
+    assert packed == zipapp(role / "files/asgictl")
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_a_changed_file_is_another_archive(zipapp: Callable, tmp_path: Path) -> None:
+    package = tmp_path / "program"
+    package.mkdir()
+    (package / "__main__.py").write_text("print('one')\n")
+    one = zipapp(package)
+    (package / "__main__.py").write_text("print('two')\n")
+    assert zipapp(package) != one
+
+
+def test_the_archive_runs(zipapp: Callable, role: Path, tmp_path: Path) -> None:
+    program = tmp_path / "asgictl"
+    program.write_bytes(zipapp(role / "files/asgictl"))
+    program.chmod(0o755)
+    assert program.read_bytes().startswith(b"#!/usr/bin/python3\n")
+    ran = subprocess.run([sys.executable, "-I", program, "--help"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "asgictl rollback" in ran.stdout
+
+
+def test_a_release_is_named_by_12_hexadecimal_digits(release_name: Callable) -> None:
+    name = release_name(["digest", {"workers": 2}], {"PASSWORD": "horse"}, KEY)
+    assert len(name) == 12
+    assert int(name, 16) >= 0
+
+
+def test_the_order_of_settings_does_not_change_the_name(release_name: Callable) -> None:
+    one = release_name([{"a": 1, "b": {"c": 2, "d": 3}}], {"X": "1", "Y": "2"}, KEY)
+    assert one == release_name([{"b": {"d": 3, "c": 2}, "a": 1}], {"Y": "2", "X": "1"}, KEY)
+
+
+@pytest.mark.parametrize(
+    ("parts", "secrets", "key"),
+    [
+        (["digest", {"workers": 3}], {"PASSWORD": "horse"}, KEY),
+        (["other", {"workers": 2}], {"PASSWORD": "horse"}, KEY),
+        ([{"workers": 2}, "digest"], {"PASSWORD": "horse"}, KEY),
+        (["digest", {"workers": "2"}], {"PASSWORD": "horse"}, KEY),
+        (["digest", {"workers": 2}], {"PASSWORD": "horses"}, KEY),
+        (["digest", {"workers": 2}], {"PASSPHRASE": "horse"}, KEY),
+        (["digest", {"workers": 2}], {}, KEY),
+        (["digest", {"workers": 2}], {"PASSWORD": "horse"}, KEY[::-1]),
+    ],
+)
+def test_every_part_secret_and_key_changes_the_name(release_name: Callable, parts: list, secrets: dict, key: str) -> None:
+    assert release_name(parts, secrets, key) != release_name(["digest", {"workers": 2}], {"PASSWORD": "horse"}, KEY)
+
+
+def test_a_process_that_runs_is_not_dead(caller: ModuleType) -> None:
+    running = subprocess.Popen(["sleep", "60"])
+    token = caller.token_of(running.pid)
+    assert not caller.is_dead(token)
+    running.kill()
+    running.wait()
+    assert caller.is_dead(token)
+
+
+def test_a_process_id_that_was_given_to_another_process_is_dead(caller: ModuleType) -> None:
+    running = subprocess.Popen(["sleep", "60"])
+    machine, boot, pid, started = caller.token_of(running.pid).split("/")
+    assert caller.is_dead(f"{machine}/{boot}/{pid}/{int(started) - 1}")
+    running.kill()
+    running.wait()
+
+
+def test_of_another_machine_or_another_boot_nothing_is_known(caller: ModuleType) -> None:
+    machine, boot, _pid, _started = caller.token_of(1).split("/")
+    assert not caller.is_dead(f"elsewhere/{boot}/999999999/1")
+    assert not caller.is_dead(f"{machine}/00000000/999999999/1")
+
+
+@pytest.mark.parametrize("token", ["", "operator@host:123:456.7", "a/b", "a/b/c/d"])
+def test_a_token_of_another_kind_is_not_dead(caller: ModuleType, token: str) -> None:
+    assert not caller.is_dead(token)
+
+
+class Answer(Exception):
+    """What the module returned."""
+
+
+@pytest.fixture
+def module(plugin: Plugin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict]:
+    """Run the module as Ansible would, with a program that stands for asgictl; return its answer."""
+    asgictl = plugin("library/asgictl.py")
+    calls = tmp_path / "calls"
+    program = tmp_path / "asgictl"
+    monkeypatch.setattr(asgictl, "ASGICTL", str(program))
+
+    def answer(_self: object, failed: bool = False, **result: object) -> None:
+        raise Answer(result | {"failed": failed})
+
+    monkeypatch.setattr(basic.AnsibleModule, "exit_json", answer)
+    monkeypatch.setattr(basic.AnsibleModule, "fail_json", lambda self, **result: answer(self, **result | {"failed": True}))
+
+    def run(says: str | None = '{"changed": false}', code: int = 0, check: bool = False, **arguments: object) -> dict:
+        if says is not None:
+            program.write_text(f"#!/bin/sh\n(echo $@; cat) > {calls}\ncat <<'END'\n{says}\nEND\nexit {code}\n")
+            program.chmod(0o755)
+        calls.unlink(missing_ok=True)
+        with patch_module_args({"app": "shop", **arguments, "_ansible_check_mode": check}):
+            try:
+                asgictl.main()
+            except Answer as end:
+                result = end.args[0]
+        if calls.exists():
+            command, _, request = calls.read_text().partition("\n")
+            result |= {"command": command, "request": json.loads(request)}
+        return result
+
+    return run
+
+
+def test_the_step_its_arguments_and_the_token_reach_asgictl(module: Callable) -> None:
+    result = module(do="start", arguments={"release": "a" * 12}, token="t")
+    assert result["command"] == "--app shop call"
+    assert result["request"] == {"do": "start", "release": "a" * 12, "token": "t"}
+    assert (result["changed"], result["failed"]) == (False, False)
+
+
+def test_secrets_key_and_bundle_are_put_into_the_order(module: Callable) -> None:
+    arguments = {"arguments": {"order": {"release": "r"}}, "secrets": {"A": "hidden"}, "key": "k", "bundle": "/b"}
+    order = module(do="stage", token="t", **arguments)["request"]["order"]
+    assert order == {"release": "r", "secrets": {"A": "hidden"}, "key": "k", "bundle": "/b"}
+
+
+@pytest.mark.parametrize("do", ["facts", "status"])
+def test_what_only_reads_has_no_token_and_runs_in_check_mode(module: Callable, do: str) -> None:
+    assert module(do=do, token="t", check=True)["request"] == {"do": do}
+
+
+@pytest.mark.parametrize("do", ["begin", "stage", "migrate", "start", "switch", "finish", "abort", "remove"])
+def test_in_check_mode_what_changes_is_not_run(module: Callable, do: str) -> None:
+    result = module(do=do, token="t", check=True)
+    assert result["changed"]
+    assert "command" not in result
+
+
+def test_in_check_mode_a_host_without_asgictl_has_nothing(module: Callable) -> None:
+    result = module(says=None, do="facts", check=True)
+    assert (result["live"], result["previous"], result["order"], result["serves"]) == (None, None, [], False)
+
+
+def test_what_asgictl_refuses_fails_with_the_sentence_first_and_details_after(module: Callable) -> None:
+    says = json.dumps({"failed": True, "msg": "The gate said no.", "details": "Traceback", "locked": {"token": "x"}})
+    result = module(says, code=1, do="start", token="t")
+    assert result["failed"]
+    assert result["msg"] == "The gate said no.\nTraceback"
+    assert result["locked"] == {"token": "x"}
+
+
+def test_a_traceback_of_asgictl_is_a_failure_that_names_the_step(module: Callable) -> None:
+    result = module("Traceback (most recent call last):\nKeyError: 'x'", code=1, do="start", token="t")
+    assert result["failed"]
+    assert result["msg"].splitlines()[0] == "asgictl stopped in the step start: KeyError: 'x'"

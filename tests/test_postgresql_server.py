@@ -1,0 +1,163 @@
+"""The role postgresql_server without a host: its files' text, its refusals, what it hands to the app."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from rendering import argument_specs, defaults, evaluate, render
+
+ROLE = "postgresql_server"
+PASSWORD = "pass word/'+%@:?#"
+REQUIRED: dict[str, Any] = {
+    "postgresql_server_databases": [{"name": "shop", "extensions": ["pg_trgm"]}, {"name": "my-shop", "owner": "clerk"}],
+    "postgresql_server_roles": [{"name": "shop", "password": PASSWORD}],
+}
+NETWORK: dict[str, Any] = {
+    "postgresql_server_listen_addresses": ["localhost", "10.0.0.5"],
+    "postgresql_server_allowed_addresses": ["10.0.0.11", "10.1.0.0/16", "fd00::1"],
+}
+HOST: dict[str, Any] = {
+    "__postgresql_server_clusters": {
+        "stdout": "15 main 5432 down postgres /x /y\n17 main 5433 online postgres /x /y\n17 other 5 online x"
+    },
+    "__postgresql_server_meminfo": {"content": base64.b64encode(b"MemTotal:        8388608 kB\nMemFree: 1 kB\n").decode()},
+    "inventory_hostname": "db1",
+}
+
+
+def faults(**variables: Any) -> str:
+    """Return what the validation says of the required variables and ``variables``."""
+    found = evaluate(ROLE, "__postgresql_server_faults | default('', true) | trim", **{**REQUIRED, **variables})
+    return found or ""
+
+
+def hba(**variables: Any) -> list[str]:
+    """Return the rules of access, without comments."""
+    lines = render(ROLE, "pg_hba.conf.j2", **{**REQUIRED, **variables}).splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def settings(**variables: Any) -> list[str]:
+    """Return the lines of the settings' file."""
+    return render(ROLE, "settings.conf.j2", **{**REQUIRED, **HOST, **variables}).splitlines()
+
+
+def test_specs_and_defaults_name_the_same_variables_with_the_same_values() -> None:
+    specs, values = argument_specs(ROLE), defaults(ROLE)
+    assert {name: spec["default"] for name, spec in specs.items() if "default" in spec} == values
+    assert {name for name, spec in specs.items() if not spec.get("required")} == set(values)
+    assert all(spec["description"] for spec in specs.values())
+    assert argument_specs(ROLE, "validate") == argument_specs(ROLE, "export") == specs
+
+
+def test_every_variable_is_checked() -> None:
+    checked = set(evaluate(ROLE, "__postgresql_server_patterns.keys() | list + __postgresql_server_ranges.keys() | list"))
+    checked |= set(evaluate(ROLE, "__postgresql_server_switches + __postgresql_server_entry_keys.keys() | list"))
+    assert checked | {"postgresql_server_settings"} == set(argument_specs(ROLE))
+
+
+def test_only_the_listed_get_in() -> None:
+    assert hba() == ["local all postgres peer", 'local "shop" "shop" scram-sha-256', 'local "my-shop" "clerk" peer']
+    network = [line for line in hba(**NETWORK) if not line.startswith("local")]
+    assert network == [
+        'host "shop" "shop" 127.0.0.1/32 scram-sha-256',
+        'host "shop" "shop" ::1/128 scram-sha-256',
+        'hostssl "shop" "shop" 10.0.0.11/32 scram-sha-256',
+        'hostssl "shop" "shop" 10.1.0.0/16 scram-sha-256',
+        'hostssl "shop" "shop" fd00::1/128 scram-sha-256',
+    ]
+    assert not any("hostssl" in line for line in hba(**NETWORK, postgresql_server_tls_enabled="no"))
+
+
+def test_a_role_may_have_more_databases_and_its_own_addresses() -> None:
+    role = {"name": "report", "password": PASSWORD, "databases": ["shop", "my-shop"], "addresses": ["10.9.9.9"]}
+    lines = hba(**{**NETWORK, "postgresql_server_roles": [role]})
+    assert 'hostssl "shop","my-shop" "report" 10.9.9.9/32 scram-sha-256' in lines
+    assert not any("10.0.0.11" in line for line in lines)
+
+
+def test_settings_are_sized_from_memory_and_can_be_overridden() -> None:
+    assert {"shared_buffers = '2048MB'", "effective_cache_size = '6144MB'", "max_connections = 100", "ssl = on"} <= set(
+        settings()
+    )
+    assert "work_mem = '15MB'" in settings()
+    small = settings(postgresql_server_memory_mb="256", postgresql_server_max_connections="200")
+    assert {"shared_buffers = '64MB'", "work_mem = '2MB'", "max_connections = 200"} <= set(small)
+    own = settings(postgresql_server_settings={"shared_buffers": "1GB", "jit": False, "log_line_prefix": "it's \\ "})
+    assert {"shared_buffers = '1GB'", "jit = off", "log_line_prefix = 'it''s \\\\ '"} <= set(own)
+    assert "ssl = off" in settings(postgresql_server_tls_enabled=False)
+
+
+def test_the_newest_cluster_called_main_is_taken_unless_a_version_is_asked_for() -> None:
+    assert str(evaluate(ROLE, "__postgresql_server_found_version", **REQUIRED, **HOST)) == "17"
+    assert str(evaluate(ROLE, "__postgresql_server_found_version", **REQUIRED, **HOST, postgresql_server_version="15")) == "15"
+    assert evaluate(ROLE, "__postgresql_server_present", **REQUIRED, __postgresql_server_clusters={"rc": 2}) is False
+
+
+def test_urls_name_the_owner_and_its_password_encoded() -> None:
+    encoded = "pass%20word%2F%27%2B%25%40%3A%3F%23"
+    assert evaluate(ROLE, "__postgresql_server_urls", **REQUIRED) == {
+        "shop": f"postgresql://shop:{encoded}@%2Fvar%2Frun%2Fpostgresql:5432/shop",
+        "my-shop": "postgresql://clerk@%2Fvar%2Frun%2Fpostgresql:5432/my-shop",
+    }
+    over_tcp = evaluate(ROLE, "__postgresql_server_urls", **REQUIRED, **NETWORK, postgresql_server_address="fd00::5")
+    assert over_tcp["shop"] == f"postgresql://shop:{encoded}@[fd00::5]:5432/shop?sslmode=require"
+
+
+def test_the_certificate_names_every_address() -> None:
+    names = evaluate(
+        ROLE, "__postgresql_server_certificate_names", **REQUIRED, **HOST, **NETWORK, postgresql_server_address="db.example.org"
+    )
+    assert names == "DNS:db1,DNS:db.example.org,DNS:localhost,IP:10.0.0.5"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("postgresql_server_database", [], "no such variable"),
+        ("postgresql_server_databases", "shop", "a list is expected"),
+        ("postgresql_server_databases", [{"owner": "shop"}], "has no name"),
+        ("postgresql_server_databases", [{"name": "Shop; drop"}], "lower-case"),
+        ("postgresql_server_databases", [{"name": "postgres"}], "belongs to PostgreSQL"),
+        ("postgresql_server_databases", [{"name": "a"}, {"name": "a"}], "same name"),
+        ("postgresql_server_databases", [{"name": "a", "user": "a"}], "is not one of name, owner"),
+        ("postgresql_server_roles", [{"name": "a", "password": 12345678}], "in quotes"),
+        ("postgresql_server_roles", [{"name": "a", "databases": ["elsewhere"]}], "is not one of postgresql_server_databases"),
+        ("postgresql_server_roles", [{"name": "a", "addresses": ["web1"]}], "an address or a network"),
+        ("postgresql_server_roles", [{"name": "a", "connection_limit": "few"}], "whole number"),
+        ("postgresql_server_port", "5432x", "whole number"),
+        ("postgresql_server_max_connections", 2, "from 5"),
+        ("postgresql_server_allowed_addresses", ["all"], "an address or a network"),
+        ("postgresql_server_address", "10.0.0.5", "can't reach"),
+        ("postgresql_server_tls_key", "/etc/key", "set both"),
+        ("postgresql_server_settings", {"port": 1}, "set postgresql_server_port instead"),
+        ("postgresql_server_settings", {"jit": None}, "a text, a number"),
+        ("postgresql_server_settings", {"a b": 1}, "not the name of a setting"),
+        ("postgresql_server_backup_schedule", "often\n", "OnCalendar"),
+        ("postgresql_server_backup_keep", 0, "from 1"),
+        ("postgresql_server_backup_directory", "/", "below a directory"),
+        ("postgresql_server_backup_enabled", "maybe", "true or false"),
+        ("postgresql_server_version", "9.6", "major version"),
+        ("postgresql_server_sslmode", "prefer", "verify-full"),
+    ],
+)
+def test_bad_input_is_refused_by_name(variable: str, value: Any, expected: str) -> None:
+    lines = faults(**{variable: value}).splitlines()
+    assert any(line.startswith(f"{variable}: ") for line in lines), lines
+    assert expected in " ".join(lines)
+
+
+def test_no_password_is_told() -> None:
+    told = faults(postgresql_server_roles=[{"name": "a", "password": "secret", "typo": 1}])
+    assert "at least 8" in told
+    assert "secret" not in told
+
+
+def test_good_input_is_accepted() -> None:
+    assert faults() == ""
+    assert (
+        faults(**NETWORK, postgresql_server_address="10.0.0.5", postgresql_server_port="5433", postgresql_server_tls_enabled="no")
+        == ""
+    )

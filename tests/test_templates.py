@@ -1,0 +1,243 @@
+"""The role's templates, rendered without a host: gunicorn's configuration and the two units."""
+
+import configparser
+import re
+import runpy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rendering import evaluate, render
+
+ROLE = "django_asgi"
+GUNICORN, SERVICE, SOCKET = "gunicorn.conf.py.j2", "app.service.j2", "app.socket.j2"
+SECRET = "hunter2-the-secret"
+
+
+@pytest.fixture
+def gunicorn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    """A function that renders gunicorn.conf.py and returns what gunicorn would read from it."""
+    worker = SimpleNamespace(DrainingUvicornWorker=type("DrainingUvicornWorker", (), {}))
+    monkeypatch.setitem(sys.modules, "draining_worker", worker)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    release = tmp_path / "0123456789ab"
+    release.mkdir()
+
+    def read(**variables: object) -> dict:
+        worker.DrainingUvicornWorker.CONFIG_KWARGS = None
+        path = release / "gunicorn.conf.py"
+        path.write_text(render(ROLE, GUNICORN, **variables))
+        return runpy.run_path(str(path)) | {"kwargs": worker.DrainingUvicornWorker.CONFIG_KWARGS}
+
+    return read
+
+
+def units(template: str, **variables: object) -> dict[str, dict[str, list[str]]]:
+    """A unit's sections: each option with all its values, as systemd reads them."""
+    sections: dict[str, dict[str, list[str]]] = {}
+    for line in render(ROLE, template, **variables).splitlines():
+        if match := re.fullmatch(r"\[(\w+)\]", line):
+            current = sections.setdefault(match[1], {})
+        elif line and not line.startswith("#"):
+            name, equals, value = line.partition("=")
+            assert equals, f"{line!r} is no assignment"
+            current.setdefault(name, []).append(value)
+    return sections
+
+
+def seconds(unit: dict, name: str) -> int:
+    """A time of a service in seconds."""
+    return int(unit["Service"][name][0])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "setting"),
+    [
+        ("module", "shop.asgi:app", "wsgi_app"),
+        ("timeout", 41, "timeout"),
+        ("keepalive", 42, "keepalive"),
+        ("max_requests", 43, "max_requests"),
+        ("max_requests_jitter", 44, "max_requests_jitter"),
+        ("log_level", "debug", "loglevel"),
+        ("worker_class", "shop.workers.Own", "worker_class"),
+    ],
+)
+def test_each_variable_lands_in_gunicorns_setting(gunicorn: object, variable: str, value: object, setting: str) -> None:
+    assert gunicorn()[setting] != value
+    assert gunicorn(**{f"django_asgi_{variable}": value})[setting] == value
+
+
+def test_gunicorn_gives_the_worker_more_time_than_the_worker_takes(gunicorn: object, role: Path) -> None:
+    margin = int(re.search(r"ARBITER_MARGIN_SECONDS = (\d+)", (role / "files/draining_worker.py").read_text())[1])
+    assert evaluate(ROLE, "__django_asgi_graceful_margin") == margin
+    assert gunicorn(django_asgi_graceful_timeout=60)["graceful_timeout"] == 60 + margin
+
+
+def test_gunicorn_runs_the_project_inside_the_release(gunicorn: object) -> None:
+    settings = gunicorn(django_asgi_project_dir="backend", django_asgi_name="shop")
+    release = settings["release"]
+    assert settings["chdir"] == f"{release}/src/backend"
+    assert settings["proc_name"] == "shop@0123456789ab"
+    assert sys.path[0] == str(release)
+
+
+def test_gunicorn_trusts_the_edge_and_opens_no_control_socket(gunicorn: object) -> None:
+    settings = gunicorn()
+    assert settings["forwarded_allow_ips"] == "*"
+    assert settings["control_socket_disable"] is True
+    assert settings["errorlog"] == "-"
+    assert settings["worker_tmp_dir"] == "/dev/shm"
+
+
+@pytest.mark.parametrize("name", ["bind", "workers", "daemon", "user", "accesslog", "preload_app"])
+def test_gunicorn_is_not_told_what_systemd_or_the_edge_decides(gunicorn: object, name: str) -> None:
+    assert name not in gunicorn()
+
+
+def test_the_roles_worker_is_configured_and_a_users_own_is_not(gunicorn: object) -> None:
+    kwargs = gunicorn()["kwargs"]
+    assert (kwargs["loop"], kwargs["http"], kwargs["lifespan"]) == ("uvloop", "httptools", "off")
+    assert kwargs["access_log"] is kwargs["server_header"] is False
+    own = render(ROLE, GUNICORN, django_asgi_worker_class="shop.workers.Own")
+    assert "draining_worker" not in own
+    assert gunicorn(django_asgi_worker_class="shop.workers.Own")["kwargs"] is None
+
+
+def test_odd_values_stay_text_in_gunicorns_configuration(gunicorn: object) -> None:
+    odd = 'a"; raise SystemExit  # \\'
+    assert gunicorn(django_asgi_module=odd)["wsgi_app"] == odd
+
+
+@pytest.mark.parametrize("graceful", [1, 30, 3600])
+def test_systemd_waits_longer_than_gunicorn_and_gunicorn_longer_than_the_worker(gunicorn: object, graceful: int) -> None:
+    unit = units(SERVICE, django_asgi_graceful_timeout=graceful)
+    assert graceful < gunicorn(django_asgi_graceful_timeout=graceful)["graceful_timeout"] < seconds(unit, "TimeoutStopSec")
+
+
+def test_the_gates_time_ends_before_systemds() -> None:
+    assert seconds(units(SERVICE, django_asgi_gate_timeout=70), "TimeoutStartSec") > 70
+
+
+def test_gunicorn_replaces_a_hung_worker_before_systemd_kills_all() -> None:
+    assert seconds(units(SERVICE, django_asgi_timeout=50), "WatchdogSec") > 50
+
+
+def test_numbers_given_as_text_count_as_numbers(gunicorn: object) -> None:
+    given = {"django_asgi_timeout": "40", "django_asgi_graceful_timeout": "50", "django_asgi_gate_timeout": "60"}
+    as_numbers = {name: int(value) for name, value in given.items()}
+    for template in (SERVICE, GUNICORN):
+        assert render(ROLE, template, **given) == render(ROLE, template, **as_numbers)
+    assert gunicorn(**given)["graceful_timeout"] == 55
+
+
+def test_the_service_runs_the_release_as_the_apps_own_user() -> None:
+    service = units(SERVICE, django_asgi_name="shop", django_asgi_project_dir="backend")["Service"]
+    release = "/opt/shop/releases/%i"
+    assert (service["User"], service["Group"]) == (["shop"], ["shop"])
+    assert service["WorkingDirectory"] == [f"{release}/src/backend"]
+    assert service["EnvironmentFile"] == [f"{release}/environment", f"{release}/secrets"]
+    assert service["ExecStart"] == [f"{release}/venv/bin/python -m gunicorn --config {release}/gunicorn.conf.py"]
+    assert service["StateDirectory"] == ["%p"]
+
+
+def test_the_service_is_ready_when_a_worker_says_so_and_never_gives_up() -> None:
+    unit = units(SERVICE)
+    assert unit["Service"]["Type"] == ["notify"]
+    assert unit["Service"]["NotifyAccess"] == ["all"]
+    assert unit["Service"]["Restart"] == ["always"]
+    assert unit["Unit"]["StartLimitIntervalSec"] == ["0"]
+    assert unit["Unit"]["Requires"] == ["%p@%i.socket"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("NoNewPrivileges", "yes"),
+        ("ProtectSystem", "strict"),
+        ("ProtectHome", "yes"),
+        ("PrivateTmp", "yes"),
+        ("PrivateDevices", "yes"),
+        ("CapabilityBoundingSet", ""),
+    ],
+)
+def test_the_service_is_locked_in(option: str, value: str) -> None:
+    assert units(SERVICE)["Service"][option] == [value]
+
+
+def test_only_root_and_the_edge_may_connect() -> None:
+    socket = units(SOCKET, django_asgi_socket_group="edge")["Socket"]
+    assert socket["SocketMode"] == ["0660"]
+    assert socket["SocketUser"] == ["root"]
+    assert socket["SocketGroup"] == ["edge"]
+    assert socket["RemoveOnStop"] == ["yes"]
+    assert int(socket["Backlog"][0]) >= 1024
+
+
+def test_nothing_listens_on_tcp(gunicorn: object) -> None:
+    socket = units(SOCKET)["Socket"]
+    assert socket["ListenStream"] == ["/run/%p/%i.sock"]
+    assert [name for name in socket if name.startswith("Listen")] == ["ListenStream"]
+    assert "Listen" not in render(ROLE, SERVICE)
+    assert "--bind" not in render(ROLE, SERVICE)
+
+
+@pytest.mark.parametrize("template", [GUNICORN, SERVICE, SOCKET])
+def test_no_secret_and_no_variable_of_the_app_is_in_a_file_that_others_read(template: str) -> None:
+    text = render(ROLE, template, django_asgi_secrets={"TOKEN": SECRET}, django_asgi_env={"COLOUR": "bright-blue"})
+    assert SECRET not in text
+    assert "bright-blue" not in text
+
+
+@pytest.mark.parametrize("template", [GUNICORN, SERVICE, SOCKET])
+def test_every_template_says_that_ansible_made_it_and_leaves_nothing_open(template: str) -> None:
+    text = render(ROLE, template)
+    assert text.startswith("#")
+    assert "Ansible managed" in text.splitlines()[1]
+    assert "{{" not in text
+    assert "{%" not in text
+    assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("template", [SERVICE, SOCKET])
+def test_units_hold_nothing_but_comments_sections_and_assignments(template: str) -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None, delimiters=["="])
+    parser.optionxform = str
+    parser.read_string(render(ROLE, template))
+    assert parser.sections()[0] == "Unit"
+    assert parser.sections()[-1] == "Install"
+
+
+@pytest.mark.parametrize("template", [GUNICORN, SERVICE, SOCKET])
+def test_rendering_twice_gives_the_same_text(template: str) -> None:
+    assert render(ROLE, template) == render(ROLE, template)
+
+
+def test_the_environment_is_text_as_django_reads_it() -> None:
+    given = {"DEBUG": False, "PORT": 5432, "RATE": 0.5, "NAME": "shop", "EMPTY": ""}
+    expected = {"DEBUG": "False", "PORT": "5432", "RATE": "0.5", "NAME": "shop", "EMPTY": ""}
+    assert evaluate(ROLE, "__django_asgi_env", django_asgi_env=given) == expected
+    assert evaluate(ROLE, "__django_asgi_secrets", django_asgi_secrets=given) == expected
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(4, 4), ("4", 4), ("auto", "auto")], ids=["number", "text", "auto"])
+def test_the_number_of_workers_is_a_number_or_auto(workers: object, expected: object) -> None:
+    assert evaluate(ROLE, "__django_asgi_manifest.workers", django_asgi_workers=workers) == expected
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(4, 2000), ("2", 1000), ("auto", 0)])
+def test_the_edge_gets_the_connections_of_all_workers(workers: object, expected: int) -> None:
+    given = {"django_asgi_workers": workers, "django_asgi_worker_connections": 500}
+    assert evaluate(ROLE, "__django_asgi_max_connections", **given) == expected
+
+
+def test_the_edge_gets_the_live_links_socket_and_both_static_directories() -> None:
+    name = {"django_asgi_name": "shop"}
+    assert evaluate(ROLE, "__django_asgi_upstream_socket", **name) == "/opt/shop/live/socket"
+    assert evaluate(ROLE, "__django_asgi_static_directories", **name) == [
+        "/opt/shop/live/static",
+        "/opt/shop/static-pool",
+    ]
+    assert evaluate(ROLE, "__django_asgi_media_directory", **name) == ""
+    media = evaluate(ROLE, "__django_asgi_media_directory", django_asgi_media_url="/media/", **name)
+    assert media == "/var/lib/shop/media"
