@@ -1,0 +1,58 @@
+"""A change reaches what it has to and no more; a change that a server would not take reaches nothing."""
+
+import re
+
+import pytest
+
+# The other one has been through molecule's own steps; a playbook's run takes its time.
+testinfra_hosts = ["ansible://data13"]
+
+FILES = "cat /etc/postgresql/*/main/conf.d/postgresql_server.conf /etc/postgresql/*/main/pg_hba.conf | sha256sum"
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"postgresql_server_settings": {"work_mem": "lots"}}, "invalid value for parameter"),
+        ({"postgresql_server_allowed_addresses": ["10.0.0.0/40"]}, "pg_hba.conf: line"),
+        ({"postgresql_server_settings": {"shared_preload_libraries": "no_such_library"}}, "goes on with the former"),
+    ],
+)
+def test_what_postgresql_would_not_take_leaves_it_as_it_is(variables, reason, playbook, host, sql):
+    before = host.check_output(FILES)
+    assert reason in playbook("data", "--tags=postgresql_server", fails=True, **variables)
+    assert sql("select 1") == "1"
+    after = host.check_output(FILES)
+    assert after == before
+
+
+def test_a_setting_that_needs_no_restart_gets_none(playbook, sql):
+    started = sql("select pg_postmaster_start_time()")
+    settings = {"log_statement": "all", "jit": False, "search_path": '"$user", public', "work_mem": "7MB"}
+    assert re.search(r"Reload\] \*+\nchanged", playbook("data", "--tags=postgresql_server", postgresql_server_settings=settings))
+    assert sql("show work_mem") == "7MB"
+    assert sql("select pg_postmaster_start_time()") == started
+
+
+def test_only_a_changed_instance_is_restarted_and_a_dropped_one_goes(playbook, host, variables):
+    flavour = variables["redis_server_flavour"]
+    pids = f"systemctl show --value --property=MainPID {flavour}-server@cache {flavour}-server@queue"
+    before = host.check_output(pids).split()
+    entries = {"cache": {"password": "canary-redis-other"}, "queue": {"password": "canary-redis-queue", "persistence": "rdb"}}
+    playbook("data", "--tags=redis_server", redis_server_instances=[{"name": name, **entry} for name, entry in entries.items()])
+    after = host.check_output(pids).split()
+    assert before[0] != after[0]
+    assert host.run(f"systemctl is-active {flavour}-server@channels").stdout.strip() == "inactive"
+    assert not host.file(f"/etc/{flavour}/{flavour}-channels.conf").exists
+    playbook("data", "--tags=redis_server")
+    assert host.run(f"systemctl is-active {flavour}-server@channels").stdout.strip() == "active"
+
+
+def test_what_redis_would_not_take_leaves_it_as_it_is(playbook, host, variables):
+    flavour = variables["redis_server_flavour"]
+    pids = f"systemctl show --value --property=MainPID {flavour}-server@cache {flavour}-server@channels {flavour}-server@queue"
+    before = host.check_output(pids)
+    output = playbook("data", "--tags=redis_server", fails=True, redis_server_settings={"no-such-setting": 1})
+    assert "no-such-setting" in output
+    assert "canary" not in output
+    assert host.check_output(pids) == before

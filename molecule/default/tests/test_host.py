@@ -1,0 +1,116 @@
+"""What an operator finds on a host: processes, files, sockets, and what happens to them."""
+
+import json
+import time
+
+import httpx
+import pytest
+from outside import wait_until
+from traffic import Traffic
+
+testinfra_hosts = ["ansible://app"]
+
+
+def live(host) -> str:
+    """The id of the live release."""
+    return host.check_output("basename $(readlink /opt/sample/live)")
+
+
+def worker_pids(host) -> set[int]:
+    """The process ids of the live release's workers."""
+    return {worker["pid"] for worker in json.loads(host.check_output("asgictl --json status --quick"))["live"]["workers"]}
+
+
+def test_the_number_of_workers_follows_the_variable(host, playbook, site):
+    before = site.release()
+    assert len(worker_pids(host)) == 2
+    playbook("release", django_asgi_workers=3)
+    assert len(worker_pids(host)) == 3
+    assert site.release() != before, "other settings are another release"
+    playbook("release")
+    assert len(worker_pids(host)) == 2
+    assert site.release() == before, "the same inputs give the same release"
+
+
+def test_a_second_run_changes_nothing(playbook):
+    assert "changed=0" in playbook("deploy")
+
+
+def test_check_mode_passes_and_shows_what_would_change(host, playbook):
+    before = live(host)
+    output = playbook("deploy", "--check", "--diff", django_asgi_env={"ALLOWED_HOSTS": "sample.test", "GREETING": "Hello"})
+    assert "+variable GREETING=Hello" in output
+    assert live(host) == before
+    secret = host.check_output("sed -n 's/^SECRET_KEY=\"\\(.*\\)\"/\\1/p' /opt/sample/live/secrets")
+    assert len(secret) == 50
+    assert secret not in output
+
+
+def test_the_app_listens_on_no_tcp_port(host):
+    listening = host.check_output("ss --listening --tcp --numeric --processes --no-header")
+    assert "nginx" in listening
+    assert not [line for line in listening.splitlines() if "python" in line or "gunicorn" in line]
+
+
+def test_the_app_runs_as_its_own_user_and_can_change_nothing_of_itself(host):
+    for pid in worker_pids(host):
+        assert host.check_output("stat --format=%%U /proc/%s", str(pid)) == "sample"
+    assert host.user("sample").shell == "/usr/sbin/nologin"
+    for path in ("/opt/sample", "/opt/sample/live/src", "/opt/sample/live/venv/bin", "/opt/sample/live/static"):
+        assert host.run("runuser -u sample -- test -w %s", path).rc == 1, f"the app can write to {path}"
+    assert host.run("runuser -u sample -- touch /var/lib/sample/canary").rc == 0
+
+
+def test_secrets_are_root_only_and_sources_are_the_apps(host):
+    secrets = host.file(f"/opt/sample/releases/{live(host)}/secrets")
+    assert (secrets.user, secrets.mode) == ("root", 0o600)
+    for user in ("www-data", "nobody"):
+        assert host.run("runuser -u %s -- cat /opt/sample/live/src/manage.py", user).rc == 1
+    socket = host.file(f"/run/sample/{live(host)}.sock")
+    assert (socket.user, socket.group, socket.mode) == ("root", "www-data", 0o660)
+
+
+def test_manage_py_sees_what_the_service_sees(host):
+    question = "import os; print(sorted(k for k in os.environ if k in ('SECRET_KEY', 'STATIC_ROOT', 'APP_RELEASE')))"
+    answer = host.check_output("asgictl manage shell --no-imports --command %s", question)
+    assert answer.splitlines()[-1] == "['APP_RELEASE', 'SECRET_KEY', 'STATIC_ROOT']"
+    who = host.check_output("asgictl manage shell --no-imports --command %s", "import os; print(os.getuid())")
+    assert int(who.splitlines()[-1]) == host.user("sample").uid
+
+
+def test_a_killed_master_gives_new_requests_no_502(host, site):
+    with Traffic(site.address, host=site.name, seconds=120) as traffic:
+        wait_until(lambda: traffic.report().summary().echoes[1] > 50)
+        with traffic.window("kill"):
+            old = worker_pids(host)
+            host.check_output("systemctl kill --kill-whom=main --signal=KILL sample@%s.service", live(host))
+            killed = time.time()
+            wait_until(lambda: len(worker_pids(host) - old) == 2)
+        report = traffic.stop()
+    print(report.table())
+    # The workers outlive their master long enough to answer what they have; a text may cross a WebSocket's close.
+    report.assert_lossless("kill", close_ok=lambda close: close.code == 1012 and close.opened < killed, tolerate=("crossed",))
+
+
+def test_uploads_and_the_site_are_back_after_a_reboot(host, playbook, site, variables):
+    site.post("/api/notes/", json={"text": "written before the reboot"})
+    release = site.release()
+    playbook("../molecule/shared/reboot", lab_reboot_host=variables["inventory_hostname"])
+
+    def answers() -> bool:
+        """the site answering"""
+        try:
+            return site.get("/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    wait_until(answers, 60)
+    assert site.release() == release
+    assert "written before the reboot" in site.get("/api/notes/").text
+
+
+@pytest.mark.parametrize("path", ["/etc/systemd/system", "/opt/sample/releases", "/var/log"])
+def test_no_secret_lies_open(host, path):
+    secret = host.check_output("sed -n 's/^SECRET_KEY=\"\\(.*\\)\"/\\1/p' /opt/sample/live/secrets")
+    found = host.run("grep --recursive --files-with-matches --fixed-strings -e %s %s", secret, path).stdout.split()
+    assert [file for file in found if not file.endswith("/secrets")] == []

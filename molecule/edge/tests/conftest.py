@@ -1,0 +1,39 @@
+"""The host as a load balancer: requests from itself, which it trusts."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+# Runs on the host; prints status, headers and body of each answer.
+CLIENT = """
+import http.client, json, sys
+answers = []
+for path, headers in json.load(sys.stdin):
+    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
+    connection.request("GET", path, headers={"Host": "sample.test"} | headers)
+    answer = connection.getresponse()
+    answers.append([answer.status, dict(answer.getheaders()), answer.read().decode(errors="replace")])
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def inside(host) -> Callable:
+    """inside(path, **headers): what the host itself gets from its edge, as (status, headers, body)."""
+
+    def ask(path: str, **headers: str) -> tuple[int, dict, str]:
+        question = json.dumps([[path, headers]])
+        return tuple(json.loads(host.check_output("echo %s | python3 -c %s", question, CLIENT))[0])
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def log(host) -> Callable:
+    """log(id): the line of the edge's access log for the request of that id."""
+
+    def line(request_id: str) -> dict:
+        return json.loads(host.check_output("grep --fixed-strings %s /var/log/nginx/sample/access.json", request_id))
+
+    return line

@@ -1,0 +1,55 @@
+"""Requests as bytes, for what no client library would send."""
+
+import re
+import socket
+import time
+
+ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
+
+
+def exchange(port: int, request: bytes, silence: float = 0.25) -> tuple[bytes, bool]:
+    """Send `request` on a new connection; return what comes back, and whether the other side closed it.
+
+    Waits 8 s for the first byte, and then until `silence` seconds have passed without another.
+    """
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=8) as connection:
+        try:
+            connection.sendall(request)
+            while data := connection.recv(65536):
+                received += data
+                connection.settimeout(silence)
+        except TimeoutError:
+            return received, False
+        except OSError:
+            pass
+    return received, True
+
+
+def statuses(received: bytes) -> list[int]:
+    """The status of each response in `received`."""
+    return [int(status) for status in ANSWER.findall(received)]
+
+
+def handshake(path: str = "/ws/chat/", **headers: str) -> bytes:
+    """The request that opens a WebSocket."""
+    lines = {
+        "Host": "sample.test",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    } | headers
+    return "\r\n".join([f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items()), "", ""]).encode()
+
+
+def closed_after(connection: socket.socket, seconds: float) -> float:
+    """How long the other side keeps `connection` open while nothing is sent; fails after `seconds`."""
+    began = time.monotonic()
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionError:
+        pass
+    return time.monotonic() - began

@@ -1,0 +1,57 @@
+"""What the host tells Prometheus, read as Prometheus does: over HTTP, on the host itself."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+NODE, NGINX, REQUESTS = 9100, 9113, 3903
+Samples = dict[tuple[str, frozenset], float]
+
+
+class Metrics:
+    """The exporters of a host."""
+
+    def __init__(self, host) -> None:
+        self.host = host
+
+    def text(self, port: int) -> str:
+        """What the exporter on `port` says over loopback."""
+        script = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+        return self.host.check_output("python3 -c %s %s", script, f"http://127.0.0.1:{port}/metrics")
+
+    def samples(self, *ports: int) -> Samples:
+        """Every sample of these exporters, by name and labels."""
+        found = {}
+        for line in "\n".join(self.text(port) for port in ports).splitlines():
+            if match := re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line):
+                labels = re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2] or "")
+                found[match[1], frozenset(labels)] = float(match[3])
+        return found
+
+    def values(self, name: str, port: int = NODE, **labels: str) -> list[float]:
+        """The values of the samples of `name` with these labels."""
+        samples = self.samples(port).items()
+        return [value for (other, found), value in samples if other == name and labels.items() <= set(found)]
+
+    def value(self, name: str, port: int = NODE, **labels: str) -> float | None:
+        """The value of the one sample of `name` with these labels; None if there is none."""
+        found = self.values(name, port, **labels)
+        assert len(found) < 2, f"{name} {labels} is not one sample but {len(found)}"
+        return found[0] if found else None
+
+    def labels(self, name: str, label: str) -> set[str]:
+        """The values of a label among the samples of `name`."""
+        return {dict(found)[label] for other, found in self.samples(NODE) if other == name}
+
+
+@pytest.fixture(scope="module")
+def metrics(host) -> Metrics:
+    """The exporters of the host at hand."""
+    return Metrics(host)
+
+
+@pytest.fixture
+def live(host) -> Callable[[], str]:
+    """A function that says which release is live."""
+    return lambda: host.check_output("readlink /opt/sample/live").rpartition("/")[2]

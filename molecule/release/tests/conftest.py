@@ -1,0 +1,35 @@
+"""Traffic that never pauses, and what it and the host have to show after each deploy."""
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.register_assert_rewrite("watch")
+
+from outside import Playbooks, Site, wait_until
+from traffic import Traffic
+from watch import Watch
+
+
+@pytest.fixture(scope="module")
+def traffic(site: Site, host) -> Iterator[Traffic]:
+    """Load from outside for as long as the module's tests run; its report is printed at the end."""
+    with Traffic(site.address, host=site.name, seconds=3600) as traffic:
+        wait_until(lambda: traffic.report().summary().echoes[1] > 50)
+        yield traffic
+        print(traffic.stop().table())
+
+
+@pytest.fixture(scope="module")
+def watch(traffic: Traffic, host, site: Site) -> Watch:
+    """The judge of that load."""
+    return Watch(traffic, host, site)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stopwatch(playbook: Playbooks) -> Iterator[None]:
+    """Print how long the playbooks took."""
+    yield
+    for name in sorted({name for name, _ in playbook.seconds}):
+        times = sorted(seconds for other, seconds in playbook.seconds if other == name)
+        print(f"{name}: {len(times)} runs, {times[0]:.1f} to {times[-1]:.1f} s, median {times[len(times) // 2]:.1f} s")

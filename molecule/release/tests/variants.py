@@ -1,0 +1,65 @@
+"""Variants of the sample project: changed ones, and ones that are broken in one way each."""
+
+import re
+import shutil
+from pathlib import Path
+
+SAMPLE = Path(__file__).resolve().parents[3] / "sample_app"
+
+# What each variant does to a file of the project: (file, text to replace or "" for the end, new text).
+BROKEN = {
+    "import": ("config/asgi.py", "", "\nraise RuntimeError('broken on purpose')\n"),
+    "health": ("showcase/health.py", "status=200 if ready else 503", "status=500"),
+    "hang": ("config/asgi.py", "", "\nimport time\ntime.sleep(600)\n"),
+    "websocket": (
+        "showcase/consumers.py",
+        "    async def receive(",
+        "    async def connect(self):\n        raise RuntimeError('no WebSocket')\n\n    async def receive(",
+    ),
+    "dependencies": ("requirements.txt", "", f"\nno-such-package-of-ours==1.0 \\\n    --hash=sha256:{'0' * 64}\n"),
+}
+MIGRATION = """from django.db import migrations, models
+
+
+def work(apps, schema_editor):
+    {work}
+
+
+class Migration(migrations.Migration):
+    dependencies = [("showcase", "0001_initial")]
+    operations = [
+        migrations.AddField("note", "colour", models.CharField(max_length=20, null=True)),
+        migrations.RunPython(work, migrations.RunPython.noop),
+    ]
+"""
+
+
+def variant(place: Path, name: str) -> Path:
+    """A copy of the sample project in `place`, changed by a comment that says `name`."""
+    project = place / name
+    shutil.copytree(SAMPLE, project, ignore=shutil.ignore_patterns("var", "__pycache__", ".*_cache"))
+    with (project / "config/urls.py").open("a") as file:
+        file.write(f"\n# {name}\n")
+    return project
+
+
+def broken(place: Path, how: str) -> Path:
+    """A copy of the sample project that is broken as BROKEN[how] says."""
+    project = variant(place, f"broken-{how}")
+    name, old, new = BROKEN[how]
+    file = project / name
+    text = file.read_text()
+    assert old in text, f"{name} of the sample project no longer holds {old!r}"
+    file.write_text(text.replace(old, new) if old else text + new)
+    return project
+
+
+def with_migration(place: Path, name: str, work: str = "pass") -> Path:
+    """A copy of the sample project with one more migration, which does `work`."""
+    project = variant(place, name)
+    (project / "showcase/migrations/0002_colour.py").write_text(MIGRATION.format(work=work))
+    models = project / "showcase/models.py"
+    field = re.search(r"^( +)text = .*$", models.read_text(), re.MULTILINE)
+    colour = f"{field[0]}\n{field[1]}colour = models.CharField(max_length=20, null=True)"
+    models.write_text(models.read_text().replace(field[0], colour))
+    return project
