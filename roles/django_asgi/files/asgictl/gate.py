@@ -27,30 +27,30 @@ def pass_gate(release: Release) -> dict:
     Django process is several times slower than the next.
     """
     manifest = release.manifest
-    began = time.time()
+    began = time.monotonic()
     deadline = began + manifest["gate_timeout"]
     socket, headers = str(release.socket), request_headers(manifest)
     wanted = manifest["worker_count"]
     seen: set[str] = set()
     with ThreadPoolExecutor(max_workers=4 * wanted) as pool:
         while len(seen) < wanted:
-            patience = max(0.1, deadline - time.time())
+            patience = max(0.1, deadline - time.monotonic())
             wave = [pool.submit(get, socket, manifest["health_path"], headers, patience) for _ in range(4 * wanted)]
             for answer in [request.result() for request in wave]:
                 _check(release, answer, manifest["health_path"], "HTTP", 200, 399, began)
                 seen.add(answer.worker)
             if "" in seen:
                 break  # A worker class of the user's own, which does not tell who answered.
-            if time.time() > deadline:
+            if time.monotonic() > deadline:
                 raise Refused(
                     f"Release {release.id} failed its gate: only {len(seen)} of {wanted} workers answered "
                     f"{manifest['health_path']} within {manifest['gate_timeout']} s.",
                     details=release.redact(journal(Instance(release.app, release.id).service, since=began - 5)),
                 )
     if manifest["websocket_path"]:
-        answer = shake_hands(socket, manifest["websocket_path"], headers, max(0.1, deadline - time.time()))
+        answer = shake_hands(socket, manifest["websocket_path"], headers, max(0.1, deadline - time.monotonic()))
         _check(release, answer, manifest["websocket_path"], "WebSocket", 101, 101, began)
-    return {"workers": len(seen), "seconds": round(time.time() - began, 2)}
+    return {"workers": len(seen), "seconds": round(time.monotonic() - began, 2)}
 
 
 def _check(release: Release, answer: Answer, path: str, kind: str, least: int, most: int, began: float) -> None:
@@ -80,19 +80,19 @@ def wait_for_edge(release: Release, edge: str, alone: float, timeout: float) -> 
 
     The edge keeps connections to the old instance for a second or two, and each of its processes has its own.
     """
-    began = time.time()
+    began = time.monotonic()
     alone_since = None
-    while alone_since is None or time.time() - alone_since < alone:
+    while alone_since is None or time.monotonic() - alone_since < alone:
         answer = get(edge, release.manifest["health_path"], request_headers(release.manifest))
         if answer.release != release.id:
             alone_since = None
         elif alone_since is None:
-            alone_since = time.time()
-        if time.time() - began > timeout:
+            alone_since = time.monotonic()
+        if time.monotonic() - began > timeout:
             raise Refused(
                 f"The edge at {edge} still does not answer from release {release.id} after {timeout:g} s: "
                 f"{answer.problem or f'status {answer.status}, release {answer.release!r}'}. "
                 f"Look at the edge's error log."
             )
         time.sleep(0.02)
-    return round(time.time() - began, 2)
+    return round(time.monotonic() - began, 2)
