@@ -126,7 +126,7 @@ def test_an_answer_that_never_comes_fails_the_gate_at_its_deadline(app: App) -> 
         refused = refusal(release)
         over.set()
     assert "timed out" in str(refused)
-    assert 0.3 < time.monotonic() - began < 3
+    assert 0.3 < time.monotonic() - began < 10
 
 
 def test_a_worker_class_that_does_not_tell_its_pid_needs_one_good_answer(app: App) -> None:
@@ -244,7 +244,7 @@ def edge_of(server: object) -> str:
 
 def test_the_edge_has_settled_when_it_answered_from_the_release_alone(release: Release) -> None:
     with serving(always()) as edge:
-        assert 0.2 <= wait_for_edge(release, edge_of(edge), alone=0.2, timeout=5) < 2
+        assert 0.2 <= wait_for_edge(release, edge_of(edge), alone=0.2, timeout=10) < 10
     assert len(edge.seen) > 3
     assert edge.seen[0][1]["Host"] == "shop.example.org"
 

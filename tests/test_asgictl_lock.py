@@ -144,7 +144,7 @@ def test_a_killed_process_does_not_keep_the_step(app: App) -> None:
     other.join()
     began = time.monotonic()
     with step(app):
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 def test_a_step_gives_up_with_a_sentence(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

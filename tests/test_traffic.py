@@ -276,7 +276,7 @@ def test_every_websocket_fault_is_reported_as_what_it_was(tmp_path):
     assert summary.echoes[2] == sum(did.values())
     assert summary.failures["wrong_body"] == summary.counts["message"] == did["garbled"]
     assert summary.counts["handshake"] == server.handshakes == 5 + len(report.closes)
-    assert 0.04 < summary.longest_down < 1
+    assert 0.04 < summary.longest_down < 3
     with pytest.raises(AssertionError, match=r"closed .* 1012 restart"):
         report.assert_lossless(tolerate=("timeout", "cut", "crossed", "wrong_body"))
     report.assert_lossless(tolerate=("timeout", "cut", "crossed", "wrong_body"), close_ok=lambda close: True)
