@@ -19,6 +19,7 @@ from asgictl.cutover import Deploy, roll_back
 from asgictl.environment import Builder
 from asgictl.errors import Refused
 from asgictl.lock import DeployLock
+from asgictl.migrations import Migrations
 from asgictl.release import Release, read_environment_file
 from asgictl.systemd import Instance
 from fake_host import MEMORY, A, B, C, D, Systemd, assert_converged, deploy, manifest, put_environment, put_release
@@ -214,10 +215,19 @@ def test_a_deploy_that_lost_its_lock_stops_before_its_next_step(app: App, system
     put_release(app, C)
     second = Deploy(app, "second")
     second.begin(C, "bob@desk", takeover="any")
-    for step in (first.start, first.switch, first.finish, first.migrate):
+    for step in (first.pending, first.migrate, first.start, first.switch, first.finish):
         with pytest.raises(Refused, match="no longer holds its lock"):
             step(B)
     assert app.live() == A
+
+
+def test_what_is_pending_is_told_before_it_is_applied(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutover, "migrations_of", lambda _release: Migrations(["shop.0002_price"], []))
+    put_release(app, A)
+    steps = Deploy(app, "first")
+    steps.begin(A, "ann@laptop")
+    assert steps.pending(A) == {"migrations": ["shop.0002_price"]}
+    assert DeployLock(app).holder()["step"] == "pending"
 
 
 def test_the_next_deploy_notes_that_the_last_one_died(app: App, systemd: Systemd) -> None:

@@ -71,6 +71,18 @@ RULES = {
         {"django_asgi_workers": 4, "django_asgi_database_pool": 10, "django_asgi_database_max_connections": 79},
         "django_asgi_database_pool is 10; expected so much that all pools together stay within",
     ),
+    "a backup that is no unit": (
+        {"django_asgi_backup_unit": "pg_dump shop"},
+        "django_asgi_backup_unit is pg_dump shop; expected a service's unit, such as postgresql-backup@shop.service",
+    ),
+    "a backup on nobody": (
+        {"django_asgi_backup_unit": "backup.service", "django_asgi_backup_host": "nobody"},
+        "django_asgi_backup_host is nobody; expected a host of the inventory",
+    ),
+    "a host of no backup": (
+        {"django_asgi_backup_unit": "", "django_asgi_backup_host": "host0"},
+        "django_asgi_backup_host is host0; expected a host of the inventory, and django_asgi_backup_unit with it",
+    ),
     "odd env name": ({"django_asgi_env": {"MY-VAR": "x"}}, "django_asgi_env is {'MY-VAR': 'x'}; expected names of letter"),
     "reserved env name": ({"django_asgi_env": {"STATIC_ROOT": "/x"}}, "expected names that are neither the role's own (DJ"),
     "env name in secrets too": (
@@ -144,6 +156,8 @@ ACCEPTED = {
         "django_asgi_websocket_path": "/ws/chat/",
         "django_asgi_media_url": "/media/",
         "django_asgi_migrate": "each",
+        "django_asgi_backup_unit": "postgresql-backup@shop.service",
+        "django_asgi_backup_host": "host0",
         "django_asgi_collectstatic": "no",
         "django_asgi_release": "0123456789ab",
     },

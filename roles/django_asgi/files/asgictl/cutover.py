@@ -11,7 +11,7 @@ from asgictl.app import App, installed_apps, link_atomically, remove_tree
 from asgictl.errors import Refused
 from asgictl.jobs import hand_over, start_workers
 from asgictl.lock import DeployLock, step
-from asgictl.migrations import migrate, refuse_unknown
+from asgictl.migrations import migrate, migrations_of, refuse_unknown
 from asgictl.release import Release
 from asgictl.retire import retire_others, stop_retirement
 from asgictl.stage import discard, prune, stage
@@ -51,6 +51,11 @@ class Deploy:
         """Put the release on disk (see `stage.stage`)."""
         with self._step("stage"):
             return stage(self.app, order)
+
+    def pending(self, release: str) -> dict:
+        """Say which `migrations` the step migrate would apply."""
+        with self._step("pending"):
+            return {"migrations": migrations_of(Release(self.app, release)).pending}
 
     def migrate(self, release: str) -> dict:
         """Apply pending migrations with the new release's code, before any cut-over."""
