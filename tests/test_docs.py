@@ -17,4 +17,5 @@ def test_the_table_of_variables_is_up_to_date(role):
 
 
 def test_the_roles_for_users_have_a_table():
-    assert {"django_asgi", "nginx_site"} <= {role.name for role in document.roles()}
+    for_users = {"django_asgi", "metrics", "nginx_site", "postgresql_server", "redis_server"}
+    assert {role.name for role in document.roles()} == for_users

@@ -1,11 +1,16 @@
 """What the host tells Prometheus, read as Prometheus does: over HTTP, on the host itself."""
 
+import json
 import re
 from collections.abc import Callable
 
 import pytest
+import yaml
+from outside import ROOT
 
 NODE, NGINX, REQUESTS = 9100, 9113, 3903
+PORTS = {NODE: "prometheus-node-exporter", NGINX: "prometheus-nginx-exporter", REQUESTS: "mtail"}
+FILES = ROOT / "roles/metrics/files"
 Samples = dict[tuple[str, frozenset], float]
 
 
@@ -55,3 +60,16 @@ def metrics(host) -> Metrics:
 def live(host) -> Callable[[], str]:
     """A function that says which release is live."""
     return lambda: host.check_output("readlink /opt/sample/live").rpartition("/")[2]
+
+
+def asked_for() -> dict[str, set[str]]:
+    """The metrics that the dashboard and the alerts ask for, each with the labels that they select by."""
+    dashboard = json.loads((FILES / "dashboard.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    queries += [note["expr"] for note in dashboard["annotations"]["list"]]
+    rules = yaml.safe_load((FILES / "alerts.yml").read_text())["groups"]
+    queries += [rule["expr"] for group in rules for rule in group["rules"]]
+    asked: dict[str, set[str]] = {}
+    for name, selectors in re.findall(r"\b((?:asgi|nginx|node)_\w+)(?:\{([^}]*)\})?", " ".join(queries)):
+        asked.setdefault(name, set()).update(re.findall(r"(\w+)[=!]", selectors))
+    return asked
