@@ -11,13 +11,20 @@ from asgictl.release import Release
 # Runs in the app's environment, not in asgictl's: it may import nothing but Django.
 QUESTION = """
 import json
+import sys
 import django
 django.setup()
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 applied, known, pending = set(), set(), set()
 for alias in connections:
-    executor = MigrationExecutor(connections[alias])
+    # A pool would say how long it has waited, and not for what.
+    connections[alias].settings_dict["OPTIONS"].pop("pool", None)
+    try:
+        executor = MigrationExecutor(connections[alias])
+    except OperationalError as error:
+        print(json.dumps({"database": alias, "reason": " ".join(str(error).split())}))
+        sys.exit()
     loader = executor.loader
     applied |= set(loader.applied_migrations)
     known |= set(loader.disk_migrations) | {key for m in loader.disk_migrations.values() for key in m.replaces}
@@ -53,20 +60,37 @@ class Migrations:
 def migrations_of(release: Release) -> Migrations:
     """Compare the release's migrations with the database's; Refused if the database does not answer."""
     result = _ask(release, QUESTION)
-    try:
-        return Migrations(**json.loads(result.stdout.splitlines()[-1]))
-    except (IndexError, ValueError, TypeError):
+    answer = _last_object(result.stdout)
+    if "reason" in answer:
+        raise Refused(
+            f"Release {release.id} can't reach its database {answer['database']!r}: {release.redact(answer['reason'])}. "
+            f"Look whether the server runs and lets this host in, and whether its address and password in "
+            f"django_asgi_env and django_asgi_secrets are right."
+        )
+    if not answer:
         raise Refused(
             f"Release {release.id} can't read the state of its database's migrations; is the database there?",
             details=release.redact("\n".join(result.stderr.splitlines()[-15:])),
-        ) from None
+        )
+    return Migrations(**answer)
+
+
+def _last_object(output: str) -> dict:
+    """The JSON object in the last line, whatever the settings have printed before it; empty if there is none."""
+    try:
+        return dict(json.loads(output.splitlines()[-1]))
+    except (IndexError, ValueError, TypeError):
+        return {}
 
 
 def _ask(release: Release, program: str) -> subprocess.CompletedProcess:
     """Run a Python program in the release's environment, as the app's user."""
+    settings = release.process_settings()
+    # Where a firewall swallows packets libpq would wait for two minutes.
+    settings["env"] = {"PGCONNECT_TIMEOUT": "10"} | settings["env"]
     return subprocess.run(
         [release.directory / "venv/bin/python", "-"],
-        **release.process_settings(),
+        **settings,
         check=False,
         input=program,
         capture_output=True,
