@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-SAMPLE = Path(__file__).resolve().parents[3] / "sample_app"
+SAMPLE = Path(__file__).resolve().parents[2] / "sample_app"
 
 # What each variant does to a file of the project: (file, text to replace or "" for the end, new text).
 BROKEN = {
