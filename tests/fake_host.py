@@ -195,6 +195,7 @@ def assert_converged(app: App, systemd: Systemd, live: str) -> None:
     assert not systemd.transient
     assert DeployLock(app).holder() is None
     assert {path.name for path in app.releases.iterdir()} == set(app.order())
+    assert not [*app.home.glob(".*.*"), *app.units.glob(".*")], "an atomic write has left its file"
     units = {path.name for path in app.units.glob("shop@*")}
     assert units == {f"shop@{release}.{kind}" for release in app.order() for kind in ("service", "socket")}
     assert [path.name for path in (app.root / "run/shop").iterdir()] == [f"{live}.sock"]

@@ -616,6 +616,19 @@ def test_units_of_a_release_that_is_gone_are_taken_away_by_the_next_deploy(app: 
     assert_converged(app, systemd, live=C)
 
 
+def test_files_of_killed_writes_are_taken_away_and_another_apps_are_not(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    mine = [app.home / ".live.41", app.units / f".shop@{B}.service.42", app.units / f".shop-celery@{B}.service.43"]
+    other = app.units / f".shop-2@{B}.service.44"
+    for file in (*mine, other):
+        file.touch()
+    deploy(app, B)
+    assert [file for file in (*mine, other) if file.exists()] == [other]
+    mine[1].touch()
+    Deploy(app, "").remove()
+    assert [path.name for path in app.units.glob(".*")] == [other.name]
+
+
 @pytest.mark.parametrize("command", ["check", "collectstatic"])
 def test_a_failed_manage_py_tells_its_last_lines_without_secrets(
     app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch, command: str

@@ -15,7 +15,7 @@ from asgictl.migrations import migrate, migrations_of, refuse_unknown
 from asgictl.release import Release
 from asgictl.retire import retire_others, stop_retirement
 from asgictl.stage import discard, prune, stage
-from asgictl.systemd import Instance, instances, systemctl
+from asgictl.systemd import Instance, instances, sweep, systemctl
 
 
 class Deploy:
@@ -150,6 +150,7 @@ class Deploy:
             if held:
                 raise Refused(f"{held['owner']} is deploying {self.app.name}; remove it when that has ended.")
             found = self.app.home.exists()
+            sweep(self.app)
             for instance in instances(self.app):
                 stop_retirement(instance)
                 instance.uninstall()
@@ -171,6 +172,7 @@ class Deploy:
     def _tidy(self, keep: str = "") -> None:
         """Bring the host to a state that a deploy can start from, whatever the last one has left behind."""
         live = self.app.live()
+        sweep(self.app)
         for unfinished in self.app.releases.glob(".*"):
             remove_tree(unfinished)
         running = set()

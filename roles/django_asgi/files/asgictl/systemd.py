@@ -188,6 +188,13 @@ def instances(app: App) -> list[Instance]:
     return [Instance(app, release) for release in sorted(releases)]
 
 
+def sweep(app: App) -> None:
+    """Remove what killed atomic writes have left; nobody writes meanwhile, for the caller holds the step lock."""
+    units = [f".{app.name}{kind}@*.[0-9]*" for kind in ("", *(f"-{job}" for job in JOBS))]
+    for stray in (*app.home.glob(".*.[0-9]*"), *(path for pattern in units for path in app.units.glob(pattern))):
+        stray.unlink()
+
+
 def run_transient(unit: str, description: str, *command: str) -> None:
     """Start `command` as a unit of its own, which goes on after its caller and is forgotten when it ends."""
     subprocess.run(
