@@ -342,6 +342,7 @@ def test_an_app_is_removed_with_all_that_is_its_own_but_its_data(app: App, syste
     assert removed == {"changed": True, "others": ["blog"]}
     assert systemd.running() == systemd.enabled() == set()
     assert not app.home.exists()
+    assert not app.socket_directory.exists()
     assert not list(app.units.glob("shop@*"))
     assert app.state_directory.exists()
     assert (app.policy_file.parent / "blog.json").exists()

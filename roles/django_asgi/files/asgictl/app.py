@@ -82,6 +82,11 @@ class App:
         return self.root / "var/cache" / self.name
 
     @property
+    def socket_directory(self) -> Path:
+        """Where the instances listen."""
+        return self.root / "run" / self.name
+
+    @property
     def history_file(self) -> Path:
         """The record of deploys."""
         return self.root / "var/log/asgictl" / f"{self.name}.jsonl"

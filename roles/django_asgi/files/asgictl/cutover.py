@@ -155,7 +155,7 @@ class Deploy:
                 stop_retirement(instance)
                 instance.uninstall()
             systemctl("daemon-reload")
-            for directory in (self.app.home, self.app.cache_directory):
+            for directory in (self.app.home, self.app.cache_directory, self.app.socket_directory):
                 remove_tree(directory)
             for file in (self.app.policy_file, self.app.key_file, self.app.history_file):
                 file.unlink(missing_ok=True)

@@ -57,7 +57,7 @@ class Release:
     @property
     def socket(self) -> Path:
         """Where the instance listens."""
-        return self.app.root / "run" / self.app.name / f"{self.id}.sock"
+        return self.app.socket_directory / f"{self.id}.sock"
 
     @cached_property
     def manifest(self) -> dict:
@@ -74,7 +74,7 @@ class Release:
         return read_environment_file((self.directory / "secrets").read_bytes().decode())
 
     def variables(self) -> dict[str, str]:
-        """The app's environment without secrets: the role's four variables, then the user's."""
+        """The app's environment without secrets: the role's variables, then the inventory's."""
         return {
             "DJANGO_SETTINGS_MODULE": self.manifest["settings_module"],
             "STATIC_ROOT": str(self.directory / "static"),

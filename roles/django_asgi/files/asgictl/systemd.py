@@ -57,7 +57,7 @@ class Instance:
     @property
     def socket_path(self) -> Path:
         """Where the instance listens."""
-        return self.app.root / "run" / self.app.name / f"{self.release}.sock"
+        return self.app.socket_directory / f"{self.release}.sock"
 
     def job(self, kind: str) -> str:
         """The unit that runs `kind` (celery or beat) of this release; empty if it has none."""
