@@ -216,8 +216,39 @@ def test_rendering_twice_gives_the_same_text(template: str) -> None:
 def test_the_environment_is_text_as_django_reads_it() -> None:
     given = {"DEBUG": False, "PORT": 5432, "RATE": 0.5, "NAME": "shop", "EMPTY": ""}
     expected = {"DEBUG": "False", "PORT": "5432", "RATE": "0.5", "NAME": "shop", "EMPTY": ""}
-    assert evaluate(ROLE, "__django_asgi_env", django_asgi_env=given) == expected
+    assert evaluate(ROLE, "__django_asgi_env", django_asgi_env=given) == {"TMPDIR": "/var/tmp", **expected}
     assert evaluate(ROLE, "__django_asgi_secrets", django_asgi_secrets=given) == expected
+
+
+def test_uploads_are_spooled_to_disk_unless_the_inventory_says_otherwise() -> None:
+    assert evaluate(ROLE, "__django_asgi_manifest.env.TMPDIR") == "/var/tmp"
+    assert evaluate(ROLE, "__django_asgi_manifest.env.TMPDIR", django_asgi_env={"TMPDIR": "/srv/spool"}) == "/srv/spool"
+
+
+def summary(workers: object) -> list[str]:
+    """What the play says at its end; `web1` and `web2` have just staged the release, `web3` had it already."""
+    staged = {
+        "web1": {"worker_count": 2, "worker_count_why": "one for each of 2 cores"},
+        "web2": {"worker_count": 1, "worker_count_why": "1 of 160 MiB each fit in 500 MiB beside 256 MiB for the rest"},
+    }
+    names = ("web1", "web2", "web3")
+    hosts = {name: {"inventory_hostname": name, "__django_asgi_host": {"serves": False, "live": None}} for name in names}
+    hosts |= {name: hosts[name] | {"__django_asgi_staged": answer} for name, answer in staged.items()}
+    given = {"ansible_play_hosts": list(hosts), "hostvars": hosts, "django_asgi_workers": workers}
+    given |= {"__django_asgi_release": "a" * 12, "__django_asgi_host": hosts["web1"]["__django_asgi_host"]}
+    return evaluate(ROLE, "__django_asgi_summary", **given).splitlines()
+
+
+def test_the_play_says_how_many_workers_auto_has_chosen_and_why() -> None:
+    assert summary("auto") == [
+        "Release aaaaaaaaaaaa is live on web1, web2, web3.",
+        "Workers on web1: 2, one for each of 2 cores.",
+        "Workers on web2: 1, 1 of 160 MiB each fit in 500 MiB beside 256 MiB for the rest.",
+    ]
+
+
+def test_the_play_says_nothing_of_workers_that_were_asked_for() -> None:
+    assert summary(2) == ["Release aaaaaaaaaaaa is live on web1, web2, web3."]
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(4, 4), ("4", 4), ("auto", "auto")], ids=["number", "text", "auto"])
