@@ -2,21 +2,8 @@
 
 import pytest
 import testinfra
-from outside import Playbooks
 
 testinfra_hosts = ["ansible://bookworm"]
-
-
-@pytest.fixture(scope="module")
-def inventory(request) -> str:
-    """The scenario's inventory."""
-    return request.config.getoption("--ansible-inventory")
-
-
-@pytest.fixture(scope="module")
-def fleet(inventory) -> Playbooks:
-    """Runs playbooks on both hosts."""
-    return Playbooks(inventory, "app")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +25,7 @@ def test_both_hosts_run_the_same_release(hosts):
 def test_one_host_that_fails_its_gate_keeps_the_release_from_all(fleet, hosts):
     before = live(hosts)
     path = "{{ '/nowhere/' if inventory_hostname == 'trixie' else '/readyz' }}"
-    output = fleet("release", fails=True, django_asgi_health_path=path)
+    output = fleet("release", "--diff", "-vvv", fails=True, django_asgi_health_path=path)
     assert "failed its gate: HTTP /nowhere/: the answer was 404" in output
     assert output.count("goes on serving") >= 2, "each host says what is live on it"
     assert live(hosts) == before
@@ -60,7 +47,7 @@ def test_one_host_that_fails_its_cut_over_takes_all_of_them_back(fleet, hosts):
 
 def test_a_rollback_takes_the_whole_fleet(fleet, hosts):
     before = live(hosts)
-    fleet("release", django_asgi_workers=1)
+    fleet("release", "--diff", "-vvv", django_asgi_workers=1)
     assert not set(live(hosts)) & set(before)
-    fleet("rollback")
+    fleet("rollback", "--diff", "-vvv")
     assert live(hosts) == before

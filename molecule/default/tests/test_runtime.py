@@ -1,0 +1,80 @@
+"""What the runtime does when a worker hangs, when the app dies again and again, and with what it keeps for a while."""
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+from outside import wait_until
+
+testinfra_hosts = ["ansible://trixie"]
+
+UPLOAD = """
+import socket, time
+connection = socket.socket(socket.AF_UNIX)
+connection.connect("/opt/sample/live/socket")
+connection.sendall(b"POST /healthz HTTP/1.1\\r\\nHost: sample.test\\r\\nContent-Length: 9000000\\r\\n\\r\\n" + bytes(8000000))
+time.sleep(60)
+"""
+
+
+def status(host) -> dict:
+    """What asgictl says of the live release."""
+    return json.loads(host.check_output("asgictl --app sample --json status --quick"))["live"]
+
+
+def worker_pids(host) -> set[int]:
+    """The process ids of its workers."""
+    return {worker["pid"] for worker in status(host)["workers"]}
+
+
+def service(host, name: str) -> str:
+    """A property of the live release's unit."""
+    return host.check_output("systemctl show --value --property=%s sample@%s.service", name, status(host)["release"])
+
+
+def test_a_worker_whose_loop_hangs_is_replaced_while_the_other_one_serves(host, site):
+    # An idle connection of the edge to the worker would take a request along into the hang.
+    wait_until(lambda: status(host)["connections"] == 0)
+    main = service(host, "MainPID")
+    hung, other = worker_pids(host)
+    host.check_output("kill -STOP %s", str(hung))
+    answers = []
+    while hung in worker_pids(host):
+        answers.append(site.get("/api/whoami/").json()["pid"])
+        assert len(answers) < 1000, "the worker that hangs is still there"
+    assert set(answers) == {other}, "while one worker hung, the other one answered"
+    wait_until(lambda: len(worker_pids(host)) == 2)
+    assert other in worker_pids(host)
+    assert service(host, "MainPID") == main
+    assert re.search(rf"WORKER TIMEOUT \(pid:{hung}\)", host.check_output("journalctl --no-pager --unit='sample@*'"))
+
+
+def test_an_app_that_dies_at_its_start_is_tried_until_it_lives(host, site):
+    settings = "/opt/sample/live/gunicorn.conf.py"
+    assert service(host, "StartLimitIntervalUSec") == "0"
+    host.check_output(f"mv {settings} {settings}.away")
+    try:
+        host.check_output("systemctl kill --signal=KILL sample@%s.service", status(host)["release"])
+        with ThreadPoolExecutor() as pool:
+            # systemd's own limit is five starts in ten seconds.
+            wait_until(lambda: int(service(host, "NRestarts")) >= 8, 120)
+            waiting = pool.submit(site.get, "/healthz")
+            host.check_output(f"mv {settings}.away {settings}")
+            assert waiting.result().status_code == 200, "who came meanwhile was answered when it lived again"
+    finally:
+        host.run(f"mv {settings}.away {settings}")
+    wait_until(lambda: len(worker_pids(host)) == 2)
+
+
+def test_a_large_body_is_spooled_to_disk_where_the_worker_and_manage_py_do(host):
+    where = "import tempfile; print(tempfile.gettempdir())"
+    assert host.check_output("asgictl --app sample manage shell --no-imports --command %s", where).splitlines()[-1] == "/var/tmp"
+    host.check_output("systemd-run --quiet --unit=slow-upload python3 -c %s", UPLOAD)
+    try:
+        spool = f"find -L {' '.join(f'/proc/{pid}/fd' for pid in worker_pids(host))} -type f -size +7000k"
+        wait_until(lambda: host.run(spool).stdout)
+        kinds = host.check_output(f"{spool} -exec stat --dereference --file-system --format=%T {{}} +")
+    finally:
+        host.check_output("systemctl stop slow-upload")
+    assert kinds.split() != []
+    assert "tmpfs" not in kinds

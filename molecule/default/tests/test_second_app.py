@@ -1,0 +1,65 @@
+"""Two apps on one host: an inventory for each, and playbooks/remove.yml takes away one of them alone."""
+
+import json
+
+import httpx
+import pytest
+from outside import ROOT, Playbooks, Site
+
+testinfra_hosts = ["ansible://trixie"]
+
+
+@pytest.fixture(scope="module")
+def guestbook(variables, tmp_path_factory) -> Playbooks:
+    """Runs playbooks for the second app, whose inventory knows nothing of the first one."""
+    reached = {name: value for name, value in variables.items() if name.startswith("ansible_")}
+    app = {
+        "django_asgi_name": "guestbook",
+        "django_asgi_source": str(ROOT / "molecule/default/guestbook"),
+        "django_asgi_module": "asgi:application",
+        "django_asgi_settings_module": "settings",
+        "django_asgi_secrets": {"SECRET_KEY": "a-guestbook-has-no-secrets-" * 2},
+        "django_asgi_workers": 1,
+        "django_asgi_health_host": "guestbook.test",
+        "django_asgi_migrate": "never",
+        "django_asgi_collectstatic": False,
+        "nginx_site_server_names": ["guestbook.test"],
+    }
+    inventory = tmp_path_factory.mktemp("guestbook") / "hosts.yml"
+    inventory.write_text(json.dumps({"app": {"hosts": {variables["inventory_hostname"]: reached}, "vars": app}}))
+    return Playbooks(str(inventory), "app")
+
+
+def first_app(host) -> tuple[str, list[int]]:
+    """The first app's release and the process ids of its workers."""
+    live = json.loads(host.check_output("asgictl --app sample --json status --quick"))["live"]
+    return live["release"], sorted(worker["pid"] for worker in live["workers"])
+
+
+def test_a_second_app_comes_and_goes_and_the_first_one_notices_nothing(host, site, guestbook, playbook):
+    second, before = Site(site.port, "guestbook.test"), first_app(host)
+
+    def first_serves() -> None:
+        socket.send("Hi")
+        assert json.loads(socket.recv(timeout=10)) == {"message": "Echo: Hi"}
+        assert site.get("/api/hello/").status_code == 200
+        assert first_app(host) == before
+
+    with site.websocket() as socket:
+        guestbook("deploy")
+        assert second.get("/").text == "Welcome"
+        first_serves()
+        assert "this host has guestbook, sample" in host.run("asgictl status").stderr
+        guestbook("remove", django_asgi_remove_data=True)
+        first_serves()
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        second.get("/")
+    assert not host.user("guestbook").exists
+    assert not host.group("guestbook").exists
+    assert host.check_output("systemctl list-units --all --no-legend --plain 'guestbook*'") == ""
+    # Logs stay until they are rotated away.
+    assert host.check_output("find / /run /tmp -xdev -path /var/log -prune -o -name '*guestbook*' -print") == ""
+    # passwd- and the like are what was before.
+    found = host.run("grep --recursive --files-with-matches --exclude='*-' guestbook /etc /run/systemd /var/lib/systemd")
+    assert found.stdout == ""
+    assert "changed=0" in playbook("deploy", "--diff", "-vvv"), "nothing that the first one needs went with it"
