@@ -172,6 +172,22 @@ def test_event_streams_are_not_compressed_and_compression_can_be_off() -> None:
     assert "gzip_static" not in site(nginx_site_gzip_enabled=False, nginx_site_static_directories=DIRECTORIES)
 
 
+@pytest.mark.parametrize("head", ["location /", "location @my_shop_websocket", "location @my_shop_events"])
+def test_what_the_application_answers_is_compressed_only_where_asked_for(head: str) -> None:
+    assert "gzip off;" in block(site(), head)
+    asked = block(site(nginx_site_gzip_pages_enabled=True), head)
+    assert ("gzip off;" in asked) == (head == "location @my_shop_events"), "a stream would wait for enough to compress"
+    static = block(site(nginx_site_static_directories=DIRECTORIES), "location ^~ /static/")
+    assert "gzip off;" not in static
+
+
+def test_one_call_of_apt_brings_what_is_missing() -> None:
+    wanted = {"nginx_site_tls": "acme", "nginx_site_brotli_enabled": True, "nginx_site_package": "nginx-light"}
+    states = {"__nginx_site_package_states": {"stdout": "openssl installed\nlogrotate installed\ncertbot config-files"}}
+    expected = ["nginx-light", "certbot", "brotli", "libnginx-mod-http-brotli-static"]
+    assert evaluate(ROLE, "__nginx_site_packages_missing", **{**REQUIRED, **wanted, **states}) == expected
+
+
 def test_two_sites_share_no_name() -> None:
     names = re.compile(r"zone=(\w+)|^upstream (\w+)|^map \$\w+ (\$\w+)|location (@\w+)|set (\$\w+)", re.MULTILINE)
     other = render(ROLE, "site.conf.j2", **{**REQUIRED, "nginx_site_name": "shop"})

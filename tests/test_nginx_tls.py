@@ -80,6 +80,8 @@ def test_the_default_profile_is_mozillas_intermediate_in_both_servers(template: 
     ciphers = re.search("ssl_ciphers (.*);", conf)[1].split(":")
     assert len(ciphers) == 6
     assert all(cipher.startswith("ECDHE-") and ("GCM" in cipher or "CHACHA20" in cipher) for cipher in ciphers)
+    assert "ssl_prefer_server_ciphers on;" in conf
+    assert "ssl_conf_command Options PrioritizeChaCha;" in conf, "who puts ChaCha20 first gets it, as Mozilla wants"
     assert "ssl_session_tickets off;" in conf
     assert "ssl_session_cache shared:nginx_site:10m;" in conf
     modern = text(template, nginx_site_tls="self_signed", nginx_site_tls_profile="modern")
