@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from rendering import evaluate, render
 
 ROLE = "nginx_site"
@@ -175,6 +178,14 @@ def test_the_catch_all_for_https_comes_and_goes_with_tls() -> None:
     assert value("__nginx_site_tls_catch_all_addresses", foreign, nginx_site_tls="self_signed") == ["[::]:443"]
 
 
+def test_the_catch_all_for_https_goes_with_the_site_that_wrote_it_whatever_its_port() -> None:
+    link = "/etc/nginx/sites-enabled/nginx_site-catch-all-8443.conf"
+    files = {link: text("catch-all-tls.conf.j2", nginx_site_tls="self_signed"), link.replace("8443", "80"): "listen 80;"}
+    dump = "".join(f"# configuration file {path}:\n# Kept by site: my-shop\n{content}\n" for path, content in files.items())
+    assert value("__nginx_site_tls_catch_alls_kept", host(dump=dump)) == [link]
+    assert value("__nginx_site_tls_catch_alls_kept", host(dump=dump), nginx_site_name="shop") == []
+
+
 def test_the_proxy_protocol_is_spoken_on_every_address_but_the_hosts_own() -> None:
     variables = {"nginx_site_proxy_protocol_enabled": True, "nginx_site_trusted_proxies": ["192.0.2.0/24"]}
     assert "listen 80 proxy_protocol;" in site(**variables)
@@ -268,31 +279,35 @@ def test_bad_input_is_refused(variables: dict[str, Any], expected: str) -> None:
     assert expected in faults(**{"playbook_dir": "/", **variables})
 
 
+def certificate(key: ec.EllipticCurvePrivateKey, hosts: list[str], days: int = -1) -> bytes:
+    """A certificate in PEM for `hosts` that is valid for ten days, from `days` days after now on."""
+    begin = datetime.now(UTC) + timedelta(days=days)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "www.example.org")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(days=10))
+    if hosts:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with two certificates and their keys, a key with a passphrase."""
+    """A directory with certificates and their keys, and a key with a passphrase."""
     folder = tmp_path_factory.mktemp("pairs")
-    for name, days in {"one": 30, "two": 30}.items():
-        sign = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-subj",
-            f"/CN={name}",
-        ]
-        subprocess.run(
-            [*sign, "-days", str(days), "-keyout", f"{name}.key", "-out", f"{name}.crt"],
-            cwd=folder,
-            check=True,
-            capture_output=True,
-        )
-    lock = ["openssl", "pkey", "-in", "one.key", "-aes256", "-passout", "pass:x", "-out", "locked.key"]
-    subprocess.run(lock, cwd=folder, check=True, capture_output=True)
+    one, two = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    files = {
+        "one.key": one.private_bytes(*pem, serialization.NoEncryption()),
+        "two.key": two.private_bytes(*pem, serialization.NoEncryption()),
+        "locked.key": one.private_bytes(*pem, serialization.BestAvailableEncryption(b"x")),
+        "one.crt": certificate(one, ["Shop.example.org", "www.example.org"]),
+        "star.crt": certificate(one, ["*.example.org"]),
+        "few.crt": certificate(one, ["shop.example.org", "*.www.example.org"]),
+        "nameless.crt": certificate(one, []),
+        "past.crt": certificate(one, ["*.example.org"], days=-20),
+        "future.crt": certificate(one, ["*.example.org"], days=2),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
     return folder
 
 
@@ -300,7 +315,12 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("certificate", "key", "expected"),
     [
         ("one.crt", "one.key", ""),
+        ("star.crt", "one.key", ""),
         ("one.crt", "two.key", "two.key is not the key of the certificate in"),
+        ("few.crt", "one.key", "few.crt is not for www.example.org, which nginx_site_server_names has"),
+        ("nameless.crt", "one.key", "nameless.crt is not for www.example.org"),
+        ("past.crt", "one.key", "past.crt has expired"),
+        ("future.crt", "one.key", "future.crt is not valid yet"),
         ("one.key", "one.key", "holds no certificate in PEM"),
         ("one.crt", "one.crt", "holds no key in PEM"),
         ("one.crt", "locked.key", "has a passphrase"),
