@@ -70,6 +70,7 @@ def test_without_tls_nothing_of_it_is_left(host, ask, edge_play):
     assert not host.socket("tcp://0.0.0.0:443").is_listening
     for path in ("/etc/nginx/tls/sample.pem", "/etc/letsencrypt/live/nginx_site-sample"):
         assert not host.file(path).exists
+    assert "nginx" not in host.check_output("systemctl show --property=ExecStartPre,Environment certbot.service")
     assert ask("http://sample.test/healthz", "--output /dev/null", "--write-out '%{http_code}'") == "200"
 
 
