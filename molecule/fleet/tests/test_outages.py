@@ -1,0 +1,171 @@
+"""PostgreSQL and Redis away for a minute each, and PostgreSQL restarted, under load on both hosts."""
+
+import contextlib
+import itertools
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from outside import wait_until
+from sample import all_ready, hear, job, ready, say, start_job
+from traffic import Traffic
+from websockets.sync.client import ClientConnection
+
+testinfra_hosts = ["ansible://web1"]
+
+OUTAGE_SECONDS = 60
+POSTGRESQL = "postgresql@17-main.service"
+REDIS = [f"redis-server@{name}.service" for name in ("cache", "channels", "queue")]
+
+
+@pytest.fixture(scope="module")
+def traffic(sites) -> Iterator[list[Traffic]]:
+    """Load on both hosts that needs neither PostgreSQL nor Redis; its reports are printed at the end."""
+    with contextlib.ExitStack() as stack:
+        loads = [Traffic(site.address, host=site.name, seconds=900, rate=15, websockets=5) for site in sites]
+        for load in loads:
+            stack.enter_context(load)
+        wait_until(lambda: all(load.report().summary().echoes[1] > 20 for load in loads))
+        yield loads
+        for load in loads:
+            print(load.stop().table())
+
+
+@pytest.fixture
+def away(traffic, hosts, sites) -> Callable[..., contextlib.AbstractContextManager]:
+    """with away(name, *units): they are away for a minute, in which the load must not lose anything; then all is well."""
+
+    @contextlib.contextmanager
+    def outage(name: str, *units: str) -> Iterator[None]:
+        with contextlib.ExitStack() as windows:
+            for load in traffic:
+                windows.enter_context(load.window(name))
+            began = time.monotonic()
+            hosts["data1"].check_output("systemctl stop " + " ".join(units))
+            try:
+                yield
+                wait_until(lambda: time.monotonic() - began > OUTAGE_SECONDS, 2 * OUTAGE_SECONDS)
+            finally:
+                hosts["data1"].check_output("systemctl start " + " ".join(units))
+            wait_until(lambda: all_ready(*sites), 60)
+        for load in traffic:
+            load.report().assert_lossless(name)
+
+    return outage
+
+
+@pytest.fixture
+def rooms(sites) -> Iterator[list[ClientConnection]]:
+    """A WebSocket in the same room on each host."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(site.websocket("/ws/room/outage/")) for site in sites]
+        for socket in sockets:
+            hear(socket, "live")
+        yield sockets
+
+
+def failing(site) -> set[str]:
+    """What /readyz says is away."""
+    return {name for name, state in ready(site).items() if state == "failed"}
+
+
+def test_a_minute_without_postgresql(away, sites, rooms, playbook):
+    running = start_job(sites[0], 20)["id"]
+    before = [site.release() for site in sites]
+    with away("without PostgreSQL", POSTGRESQL):
+        for site in sites:
+            wait_until(lambda site=site: failing(site) == {"database"})
+            assert site.get("/readyz").status_code == 503
+            refused = site.post("/api/notes/", json={"text": "nowhere to go"})
+            assert (refused.status_code, refused.json()["detail"][:28]) == (503, "The database does not answer")
+        say(rooms[0], "rooms need no database")
+        assert hear(rooms[1], "message")["text"] == "rooms need no database"
+        output = playbook("release", fails=True, django_asgi_workers=1)
+    # Ansible breaks long lines.
+    said = " ".join(output.split())
+    assert "port 5432 failed: Connection refused" in said
+    assert "Look whether the server runs" in said
+    assert "Traceback" not in output
+    for site, release in zip(sites, before, strict=True):
+        assert said.count(f"Release {release} goes on serving") >= 2
+        assert site.release() == release
+        assert site.post("/api/notes/", json={"text": "somewhere to go"}).status_code == 201
+    wait_until(lambda: job(sites[1], running)["state"] == "done", 60)
+    assert len(job(sites[1], running)["completions"]) == 1
+
+
+def test_a_minute_without_redis(away, sites, rooms):
+    with away("without Redis", *REDIS):
+        for site, room in zip(sites, rooms, strict=True):
+            assert hear(room, "live")["live"] is False
+            wait_until(lambda site=site: failing(site) == {"cache", "channels", "queue"})
+            assert site.get("/readyz").status_code == 503
+            assert site.post("/api/notes/", json={"text": "notes need no Redis"}).status_code == 201
+            assert site.get("/api/cache/").raise_for_status().json()["available"] is False
+        waiting = start_job(sites[0], 1)
+        assert "begins when it is back" in waiting["detail"]
+    for room in rooms:
+        assert hear(room, "live")["live"] is True
+    say(rooms[0], "the same WebSockets as before")
+    assert hear(rooms[1], "message")["text"] == "the same WebSockets as before"
+    wait_until(lambda: job(sites[1], waiting["id"])["state"] == "done", 90)
+    assert len(job(sites[1], waiting["id"])["completions"]) == 1
+
+
+@pytest.mark.parametrize("how", ["restart", "kill --signal=KILL"])
+def test_postgresql_restarted_under_load_loses_no_acknowledged_write(how, sites, hosts, sql):
+    mark, stop, acknowledged = uuid.uuid4().hex, threading.Event(), []
+
+    def write(writer: int) -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            text = f"{mark} {writer} {number}"
+            with contextlib.suppress(httpx.HTTPError):
+                if sites[writer % 2].post("/api/notes/", json={"text": text}).status_code == 201:
+                    acknowledged.append(text)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+    for writer in writers:
+        writer.start()
+    try:
+        wait_until(lambda: len(acknowledged) > 50)
+        since = sql("select pg_postmaster_start_time()")
+        hosts["data1"].check_output(f"systemctl {how} {POSTGRESQL}")
+        enough = len(acknowledged) + 50
+        wait_until(lambda: len(acknowledged) > enough)
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert sql("select pg_postmaster_start_time()") != since
+    stored = Counter(sql(f"select text from showcase_note where text like '{mark} %'"))
+    assert [text for text in acknowledged if stored[text] != 1] == []
+    assert set(stored.values()) == {1}, "none is there twice"
+
+
+def test_postgresql_goes_on_when_a_full_disk_has_room_again(sites, hosts, sql):
+    run, disk, mark, acknowledged = hosts["data1"].check_output, "/var/lib/postgresql", uuid.uuid4().hex, []
+
+    def write() -> int:
+        answer = sites[0].post("/api/notes/", json={"text": f"{mark} ".ljust(200, ".")})
+        if answer.status_code == 201:
+            acknowledged.append(answer.json()["id"])
+        return answer.status_code
+
+    run(f"fallocate --length=$(df --output=avail {disk} | tail -n 1)K {disk}/filler; cat /dev/zero >{disk}/rest || true")
+    try:
+        # There may be room left in pages that are there already.
+        deadline = time.monotonic() + 60
+        while write() != 503:
+            assert time.monotonic() < deadline, f"{len(acknowledged)} writes found room on a full disk"
+        assert "No space left on device" in run("tail -n 20 /var/log/postgresql/postgresql-17-main.log")
+        assert sites[1].get("/api/hello/").status_code == 200
+    finally:
+        run(f"rm -f {disk}/filler {disk}/rest")
+    wait_until(lambda: write() == 201, 60)
+    assert [int(line) for line in sql(f"select id from showcase_note where text like '{mark}%' order by id")] == acknowledged
