@@ -5,6 +5,7 @@ import random
 import time
 
 import httpx
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
@@ -32,7 +33,8 @@ def milliseconds(start):
 async def count(name):
     """Return the raised counter `name`."""
     await cache.aadd(name, 0, timeout=None)
-    return await cache.aincr(name)
+    # Not aincr: it reads and writes, so that workers lose each other's counts, and the key expires.
+    return await sync_to_async(cache.incr)(name)
 
 
 @never_cache

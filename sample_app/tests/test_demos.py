@@ -1,5 +1,8 @@
 """Cache, queries, outgoing HTTP; and the panel that says what all of it runs on."""
 
+import asyncio
+import time
+
 import httpx
 import pytest
 from django.core.cache import cache
@@ -27,6 +30,14 @@ def test_the_cache_saves_the_work(client, monkeypatch):
     assert [(answer["hits"], answer["misses"]) for answer in answers] == [(0, 1), (1, 1), (2, 1)]
     assert len({answer["value"]["number"] for answer in answers}) == 1
     assert answers[0]["backend"] == "local memory"
+
+
+async def test_no_hit_is_left_uncounted_or_forgotten(monkeypatch):
+    answers = await asyncio.gather(*(demos.count("hits") for _ in range(50)))
+    assert sorted(answers) == list(range(1, 51))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    assert await cache.aget("hits") == 50
 
 
 def test_without_its_cache_it_is_slower_but_works(client, monkeypatch):
