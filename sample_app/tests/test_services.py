@@ -1,5 +1,8 @@
 """Addresses of PostgreSQL and Redis."""
 
+import subprocess
+import sys
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -22,6 +25,22 @@ def test_postgresql_over_a_socket_without_a_pool():
     parsed = services.postgresql("postgresql:///name?host=/run/postgresql", 0)
     assert (parsed["HOST"], parsed["PORT"], parsed["NAME"]) == ("/run/postgresql", "", "name")
     assert "pool" not in parsed["OPTIONS"]
+
+
+def test_a_command_closes_its_pool_when_it_ends(production):
+    command = """
+import atexit, django
+atexit.register(lambda: print(pool.closed))  # the first to be registered is the last to be called
+django.setup()
+from django.db import connection
+pool = connection.pool
+pool.open()
+"""
+    environment = production | {"DATABASE_URL": "postgres://user@127.0.0.1:1/name"}
+    ended = subprocess.run(
+        [sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "True\n"
 
 
 @pytest.mark.parametrize(
