@@ -1,0 +1,94 @@
+"""Background jobs through a deploy, a killed worker and a restarted queue; what else is tested while a long one runs."""
+
+import json
+import random
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+import httpx
+import pytest
+from sample import job, start_job, wait_for_job
+
+testinfra_hosts = ["ansible://app"]
+
+AT_ONCE = 200
+CELERY_PROCESSES = 2
+PSQL = "printf %s | runuser -u postgres -- psql --quiet --no-align --tuples-only sample"
+
+
+@pytest.fixture(scope="module")
+def outlived(site, playbook, host) -> tuple[str, str]:
+    """A job of a minute that was running when a new release went live, and the release before."""
+    before = site.release()
+    deploys = [one["seconds"] for one in json.loads(host.check_output("asgictl --json status"))["history"]]
+    # More where this machine is so slow that a deploy could take longer than the job.
+    number = start_job(site, int(min(120, max(60, 2 * max(deploys)))))
+    wait_for_job(site, number, "running", 30)
+    playbook("release", django_asgi_keepalive=random.randrange(100, 1000))  # another one each time
+    assert site.release() != before
+    return number, before
+
+
+def test_new_tasks_run_on_the_new_code_beside_an_old_one(outlived, site, host):
+    number, before = outlived
+    new = wait_for_job(site, start_job(site, 1), "done", 30)
+    assert [one["release"] for one in new["completions"]] == [site.release()]
+    assert job(site, number)["state"] == "running", "the deploy did not wait for it"
+    assert job(site, number)["release"] == before
+    beats = host.check_output("systemctl list-units --plain --no-legend --state=active 'sample-beat@*'").splitlines()
+    assert len(beats) == 1, beats
+
+
+def test_pools_keep_postgresql_below_its_limit(outlived, site, host, variables):
+    processes = variables["django_asgi_workers"] + CELERY_PROCESSES
+    computed = 2 * processes * variables["django_asgi_database_pool"]
+    assert computed < variables["django_asgi_database_max_connections"]
+    count = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'sample' \\watch i=0.1 c=60"
+
+    limits = httpx.Limits(max_connections=AT_ONCE)
+    with (
+        httpx.Client(base_url=site.address, headers={"Host": site.name}, limits=limits, timeout=60) as client,
+        ThreadPoolExecutor(AT_ONCE + 1) as threads,
+    ):
+        counting = threads.submit(host.check_output, PSQL, count)
+
+        def visit(path: str) -> list[int]:
+            """The answers to one visitor, who asks for as long as connections are counted."""
+            return [client.get(path).status_code for _ in iter(counting.done, True)]
+
+        visits = list(threads.map(visit, ["/api/notes/", "/api/queries/"] * (AT_ONCE // 2)))
+    answers = list(chain.from_iterable(visits))
+    connections = [int(line) for line in counting.result().split()]
+    print(f"{len(answers)} answers, at most {max(connections)} connections of {computed}")
+    assert set(answers) == {200}
+    assert len(answers) > AT_ONCE
+    assert variables["django_asgi_database_pool"] < max(connections) <= computed
+
+
+def test_a_killed_celery_worker_loses_no_task(outlived, site, host):
+    number = start_job(site, 6)
+    wait_for_job(site, number, "running", 30)
+    host.check_output("systemctl kill --signal=KILL 'sample-celery@%s.service'", site.release())
+    done = wait_for_job(site, number, "done", 90)
+    assert len(done["completions"]) == 1
+    assert done["deliveries"] >= 2, "it was given out again"
+
+
+def test_a_task_that_outlives_a_deploy_finishes_exactly_once(outlived, site):
+    number, before = outlived
+    done = wait_for_job(site, number, "done", 90)
+    assert [one["release"] for one in done["completions"]] == [before], "the old worker has finished it, and nobody again"
+    assert done["attempts"] == 1
+
+
+def test_a_restarted_queue_loses_no_task(site, host):
+    running, waiting = [start_job(site, 8) for _ in range(2)], [start_job(site, 1) for _ in range(3)]
+    for number in running:
+        wait_for_job(site, number, "running", 30)
+    assert {job(site, number)["state"] for number in waiting} == {"queued"}
+    host.check_output("systemctl restart redis-server@queue")
+    for number in running + waiting:
+        done = wait_for_job(site, number, "done", 90)
+        # A queue delivers at least once; the job's row makes it once.
+        assert done["deliveries"] >= 1
+        assert len(done["completions"]) == 1, done
