@@ -75,7 +75,7 @@ def test_two_visitors_see_each_others_messages(page, browser, site, complaints):
 
 def test_a_job_shows_its_progress_as_it_comes_over_the_websocket(page, complaints):
     page.evaluate(RECORD, "job-percent")
-    page.fill("#job-seconds", "3")
+    page.fill("#job-seconds", "5")
     with page.expect_websocket(lambda socket: "/ws/jobs/" in socket.url) as opened:
         page.click("#job-start")
     frames = []

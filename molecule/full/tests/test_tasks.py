@@ -61,7 +61,6 @@ def test_pools_keep_postgresql_below_its_limit(outlived, site, host, variables):
     connections = [int(line) for line in counting.result().split()]
     print(f"{len(answers)} answers, at most {max(connections)} connections of {computed}")
     assert set(answers) == {200}
-    assert len(answers) > AT_ONCE
     assert variables["django_asgi_database_pool"] < max(connections) <= computed
 
 
