@@ -28,6 +28,9 @@ molecule: ## One scenario: make molecule SCENARIO=default
 bench: ## What a request costs at the worker and at nginx, on the lab host of make demo
 	@$(PYTHON) tools/setup.py && .venv/bin/python bench/serving.py
 
+scale: ## 2,000 WebSockets and 200 requests a second at once, on the lab host of make demo
+	@$(PYTHON) tools/setup.py && .venv/bin/python bench/scale.py
+
 requirements: ## Pin requirements.in anew into requirements.txt
 	@$(PYTHON) tools/setup.py && UV_SYSTEM_CERTS=true uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' requirements.in --output-file requirements.txt
 
@@ -37,4 +40,4 @@ docs: ## Write the tables of variables into the roles' README files
 clean: ## Take away all that the other targets made, save system packages
 	@$(PYTHON) tools/clean.py
 
-.PHONY: help setup demo test lint unit molecule bench requirements docs clean
+.PHONY: help setup demo test lint unit molecule bench scale requirements docs clean
