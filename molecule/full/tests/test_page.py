@@ -138,6 +138,7 @@ def test_the_other_panels_answer(page, complaints):
 
     page.click("#outgoing-again")
     expect(page.locator("#outgoing-list dd")).to_contain_text(["200"] * 3)
+    expect(page.locator("#outgoing-asked")).to_have_text("Asked with httpx: http://127.0.0.1.")
     assert not complaints
 
 
