@@ -9,6 +9,8 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from . import services
 
@@ -169,6 +171,8 @@ if REDIS_CHANNELS_URL:
                         # Longer than the 5 s for which the layer waits for a message: redis-py's
                         # default is the same 5 s, and idle connections would fail by turns.
                         "socket_timeout": 15,
+                        # After a restart of Redis each connection in the pool fails once more.
+                        "retry": Retry(NoBackoff(), 1),
                         "max_connections": 1000,
                     }
                 ],
