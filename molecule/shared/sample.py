@@ -30,9 +30,9 @@ def all_ready(*sites: Site) -> bool:
     return all(set(checks.values()) == {"ok"} for checks in map(ready, sites))
 
 
-def hear(socket: ClientConnection, kind: str) -> dict:
+def hear(socket: ClientConnection, kind: str, seconds: float = 60) -> dict:
     """The next message of that kind in a room."""
-    while (message := json.loads(socket.recv(timeout=60)))["type"] != kind:
+    while (message := json.loads(socket.recv(timeout=seconds)))["type"] != kind:
         pass
     return message
 
