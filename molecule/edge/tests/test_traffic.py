@@ -1,15 +1,12 @@
-"""What goes through the edge: streams, large bodies, guarded files, static files, WebSockets that are silent."""
+"""What goes through the edge: streams, bodies, guarded files, static files, headers."""
 
 import hashlib
-import json
 import re
-import socket
 import threading
 import time
 
 import httpx
 import pytest
-from raw import closed_after, handshake
 
 testinfra_hosts = ["ansible://app"]
 
@@ -117,19 +114,3 @@ def test_each_security_header_is_there_once(path, site):
         assert len(headers.get_list(name)) == 1, (name, headers)
     assert len(headers.get_list("X-Request-ID")) == 1
     assert "nginx/" not in headers["Server"]
-
-
-def test_a_healthy_silent_websocket_lives_and_a_dead_one_does_not(site):
-    with socket.create_connection(("127.0.0.1", site.port)) as dead:
-        dead.sendall(handshake())
-        ended = []
-        watcher = threading.Thread(target=lambda: ended.append(closed_after(dead, 60)))
-        watcher.start()
-        with site.websocket() as socket_:
-            time.sleep(10)
-            # The edge closes after 7 s of silence; the worker's ping every 5 s, which the library answers, breaks it.
-            socket_.send("Hi")
-            assert json.loads(socket_.recv(timeout=10)) == {"message": "Echo: Hi"}
-        watcher.join()
-    # The worker's first ping, and the 5 s that it waits for an answer.
-    assert 5 < ended[0] < 14

@@ -1,0 +1,90 @@
+"""How much of the application one client, and all of them together, may have."""
+
+import socket
+import time
+
+import pytest
+from outside import wait_until
+from raw import exchange, handshake, statuses
+
+testinfra_hosts = ["ansible://app"]
+
+# Opens WebSockets for the clients on its command line, as the load balancer would, and prints what each is answered.
+OPEN = """
+import socket, sys
+answers, kept = {}, []
+for client in sys.argv[1:]:
+    connection = socket.create_connection(("127.0.0.1", 80), timeout=10)
+    connection.sendall((
+        "GET /ws/chat/ HTTP/1.1\\r\\nHost: sample.test\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+        "Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n"
+        f"X-Forwarded-For: {client}\\r\\n\\r\\n"
+    ).encode())
+    kept.append(connection)
+    status = connection.recv(4096).split()[1].decode()
+    answers[status] = answers.get(status, 0) + 1
+print(answers)
+"""
+
+
+@pytest.fixture(autouse=True)
+def calm():
+    """Let the rates that a test has used up recover: their bursts, at so many a second."""
+    yield
+    time.sleep(160 / 60)
+
+
+def test_one_address_has_so_many_websockets_and_no_more(site):
+    kept = []
+    try:
+        for _ in range(60):
+            connection = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+            connection.sendall(handshake())
+            assert statuses(connection.recv(4096)) == [101]
+            kept.append(connection)
+        refused = site.get("/api/hello/")
+        assert refused.status_code == 429
+        assert refused.headers["Retry-After"] == "5"
+        assert "<h1>Too many requests</h1>" in refused.text
+        assert statuses(exchange(site.port, handshake())[0]) == [429]
+    finally:
+        for connection in kept:
+            connection.close()
+    wait_until(lambda: site.get("/api/hello/").status_code == 200, 10)
+
+
+def test_all_addresses_together_have_so_many_and_no_more(host):
+    clients = " ".join(f"198.51.100.{number % 4}" for number in range(110))
+    assert host.check_output(f"python3 -c %s {clients}", OPEN) == "{'101': 100, '503': 10}"
+
+
+def test_the_rate_of_one_address_is_bounded(site):
+    request = b"GET /healthz HTTP/1.1\r\nHost: sample.test\r\nAccept: application/json\r\n\r\n"
+    received, _ = exchange(site.port, request * 300, silence=2)
+    answers = statuses(received)
+    assert len(answers) == 300
+    assert set(answers) == {200, 429}
+    # The burst, and what the rate gives while it lasts.
+    assert 80 <= answers.count(200) < 250
+    assert b'"title": "Too many requests"' in received
+    assert b"Retry-After: 5\r\n" in received
+
+
+def test_the_rate_of_all_addresses_is_bounded(host, inside):
+    script = (
+        "import socket,sys\n"
+        "c=socket.create_connection(('127.0.0.1',80),timeout=3)\n"
+        "c.sendall(b''.join(b'GET /healthz HTTP/1.1\\r\\nHost: sample.test\\r\\nX-Forwarded-For: 198.51.100.%d\\r\\n\\r\\n'%(n%100)"
+        " for n in range(500)))\n"
+        "data=b''\n"
+        "try:\n"
+        "  while part:=c.recv(65536): data+=part\n"
+        "except OSError: pass\n"
+        "print(data.count(b'HTTP/1.1 200'),data.count(b'HTTP/1.1 503'),data.count(b'HTTP/1.1 429'))"
+    )
+    passed, busy, many = map(int, host.check_output("python3 -c %s", script).split())
+    assert passed + busy == 500
+    assert busy > 50
+    assert many == 0
+    # asgictl, which follows a cut-over from the host itself, is not held up.
+    assert inside("/healthz")[0] == 200
