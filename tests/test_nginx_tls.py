@@ -108,6 +108,7 @@ def test_http_is_sent_to_https_but_for_the_authority() -> None:
     assert "location ^~ /.well-known/acme-challenge/" in redirect
     assert "return 308 https://$host$request_uri;" in redirect
     assert conf.count("listen 80;") == 1
+    assert "access_log /var/log/nginx/my-shop/access.json my_shop_json;" in redirect
     assert "acme-challenge" not in site(nginx_site_tls="self_signed")
     other = site(nginx_site_tls="self_signed", nginx_site_listen_tls=8443, nginx_site_tls_public_port=9443)
     assert "return 308 https://$host:9443$request_uri;" in other

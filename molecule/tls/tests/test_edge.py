@@ -35,10 +35,12 @@ def test_every_name_is_in_the_certificate_and_an_address_is_served_without_a_nam
     assert "200" in ask("https://127.0.0.1/readyz", "--head")
 
 
-def test_http_is_sent_to_https_with_its_path(ask):
+def test_http_is_sent_to_https_with_its_path_and_noted(host, ask):
     answer = ask("'http://www.sample.test/notes/?page=2'", "--head")
     assert "308 Permanent Redirect" in answer
     assert "Location: https://www.sample.test/notes/?page=2" in answer
+    noted = [json.loads(line) for line in host.check_output("tail /var/log/nginx/sample/access.json").splitlines()]
+    assert ("308", "/notes/") in [(line["status"], line["path"]) for line in noted]
 
 
 def test_the_app_knows_that_it_is_asked_over_tls(ask):
