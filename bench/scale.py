@@ -149,10 +149,16 @@ class Load:
             connection.close()
 
 
-def probe(name: str, ssh_config: Path) -> dict:
+def run(host: tuple[str, Path], *command: str, text: str = "") -> str:
+    """Run a command on the host with `text` as its input; return its output."""
+    name, ssh_config = host
+    ssh = ["ssh", "-F", ROOT / ssh_config, name, *command]
+    return subprocess.run(ssh, input=text, capture_output=True, text=True, check=True).stdout
+
+
+def probe(host: tuple[str, Path]) -> dict:
     """What the host's processes hold and have spent, and what this one and the machine have spent."""
-    command = ["ssh", "-F", ROOT / ssh_config, name, "python3", "-"]
-    on_host = json.loads(subprocess.run(command, input=PROBE, capture_output=True, text=True, check=True).stdout)
+    on_host = json.loads(run(host, "python3", "-", text=PROBE))
     ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:8]]
     busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
     return on_host | {"client": {"seconds": time.process_time()}, "machine": {"seconds": busy}}
@@ -161,21 +167,23 @@ def probe(name: str, ssh_config: Path) -> dict:
 async def measure(place: str, host: tuple[str, Path], options: argparse.Namespace) -> Load:
     """Make the load and print what it showed."""
     load = Load(place, options)
+    # Memory that an earlier run has left free would hide what a WebSocket takes.
+    run(host, "systemctl", "restart", "nginx", "'sample@*.service'")
     # What a first request or WebSocket makes a worker load is not the price of the next.
     warming = Load(place, argparse.Namespace(**vars(options) | {"websockets": 50}))
     await warming.open()
     await warming.run(3)
     await warming.close()
-    before = probe(*host)
+    before = probe(host)
     began = time.monotonic()
     await load.open()
     opening = time.monotonic() - began
     await asyncio.sleep(options.idle)
-    idle = probe(*host)
+    idle = probe(host)
     gc.freeze()
     began = time.monotonic()
     await load.run(options.seconds)
-    elapsed, after = time.monotonic() - began, probe(*host)
+    elapsed, after = time.monotonic() - began, probe(host)
     await load.close()
 
     spent = {name: (after[name]["seconds"] - idle[name]["seconds"]) / elapsed for name in after}
