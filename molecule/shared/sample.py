@@ -3,7 +3,7 @@
 import json
 
 import httpx
-from outside import Site
+from outside import Site, wait_until
 from websockets.sync.client import ClientConnection
 
 
@@ -15,6 +15,12 @@ def job(site: Site, number: int | str) -> dict:
 def start_job(site: Site, seconds: int) -> dict:
     """Start a job that takes `seconds`."""
     return site.post("/api/jobs/", json={"seconds": seconds}).raise_for_status().json()
+
+
+def wait_for_job(site: Site, number: int | str, state: str, seconds: float) -> dict:
+    """Wait until a job is in `state`; return what the app says of it then."""
+    wait_until(lambda: job(site, number)["state"] == state, seconds)
+    return job(site, number)
 
 
 def ready(site: Site) -> dict:

@@ -1,12 +1,11 @@
 """Everything on one host, and what becomes of it when a part is away."""
 
-import json
 import time
 
 import httpx
 import pytest
 from outside import wait_until
-from sample import ready, start_job, wait_for_job
+from sample import all_ready, hear, ready, say, start_job, wait_for_job
 from traffic import Traffic
 
 testinfra_hosts = ["ansible://app"]
@@ -20,15 +19,10 @@ def test_everything_answers(site):
 
 
 def test_two_clients_on_different_workers_see_each_others_messages(site):
-    def hear(socket, kind: str) -> dict:
-        while (message := json.loads(socket.recv(timeout=10)))["type"] != kind:
-            pass
-        return message
-
     sockets = [site.websocket("/ws/room/test/") for _ in range(16)]
     for socket in sockets:
         hear(socket, "live")
-    sockets[0].send(json.dumps({"text": "crossing", "name": "one"}))
+    say(sockets[0], "crossing")
     heard = [hear(socket, "message") for socket in sockets]
     assert {message["text"] for message in heard} == {"crossing"}
     assert len({message["through"]["worker"] for message in heard}) == 2, "the clients are on both workers"
@@ -47,13 +41,13 @@ def test_what_does_not_need_a_part_works_while_it_is_away(unit, check, site, hos
             host.check_output(f"systemctl stop '{unit}'")
             began = time.monotonic()
             try:
-                wait_until(lambda: ready(site)[check] == "failed")
+                wait_until(lambda: ready(site).get(check) == "failed")
                 assert site.get("/readyz").status_code == 503
                 assert site.get("/api/hello/").status_code == 200
                 wait_until(lambda: time.monotonic() - began > 15)
             finally:
                 host.check_output(f"systemctl start '{unit}'")
-            wait_until(lambda: set(ready(site).values()) == {"ok"}, 60)
+            wait_until(lambda: all_ready(site), 60)
         report = traffic.stop()
     print(report.table())
     report.assert_lossless("away")
@@ -72,7 +66,7 @@ def test_the_whole_chain_is_back_after_a_reboot(site, playbook, variables):
 
     wait_until(answers, 90)
     assert site.release() == release
-    number = start_job(site, 1)
+    number = start_job(site, 1)["id"]
     wait_for_job(site, number, "done", 60)
 
 

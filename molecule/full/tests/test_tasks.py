@@ -22,7 +22,7 @@ def outlived(site, playbook, host) -> tuple[str, str]:
     before = site.release()
     deploys = [one["seconds"] for one in json.loads(host.check_output("asgictl --json status"))["history"]]
     # More where this machine is so slow that a deploy could take longer than the job.
-    number = start_job(site, int(min(120, max(60, 2 * max(deploys)))))
+    number = start_job(site, int(min(120, max(60, 2 * max(deploys)))))["id"]
     wait_for_job(site, number, "running", 30)
     playbook("release", django_asgi_keepalive=random.randrange(100, 1000))  # another one each time
     assert site.release() != before
@@ -31,7 +31,7 @@ def outlived(site, playbook, host) -> tuple[str, str]:
 
 def test_new_tasks_run_on_the_new_code_beside_an_old_one(outlived, site, host):
     number, before = outlived
-    new = wait_for_job(site, start_job(site, 1), "done", 30)
+    new = wait_for_job(site, start_job(site, 1)["id"], "done", 30)
     assert [one["release"] for one in new["completions"]] == [site.release()]
     assert job(site, number)["state"] == "running", "the deploy did not wait for it"
     assert job(site, number)["release"] == before
@@ -65,7 +65,7 @@ def test_pools_keep_postgresql_below_its_limit(outlived, site, host, variables):
 
 
 def test_a_killed_celery_worker_loses_no_task(outlived, site, host):
-    number = start_job(site, 6)
+    number = start_job(site, 6)["id"]
     wait_for_job(site, number, "running", 30)
     host.check_output("systemctl kill --signal=KILL 'sample-celery@%s.service'", site.release())
     done = wait_for_job(site, number, "done", 90)
@@ -81,7 +81,7 @@ def test_a_task_that_outlives_a_deploy_finishes_exactly_once(outlived, site):
 
 
 def test_a_restarted_queue_loses_no_task(site, host):
-    running, waiting = [start_job(site, 8) for _ in range(2)], [start_job(site, 1) for _ in range(3)]
+    running, waiting = ([start_job(site, seconds)["id"] for _ in range(count)] for seconds, count in ((8, 2), (1, 3)))
     for number in running:
         wait_for_job(site, number, "running", 30)
     assert {job(site, number)["state"] for number in waiting} == {"queued"}
