@@ -168,6 +168,8 @@ def test_who_asks_for_an_address_that_is_served_names_nobody_and_is_let_in() -> 
     assert "return 444;" in default
     assert "server_name ~.;" in unknown
     assert "ssl_reject_handshake on;" in unknown
+    for line in ("server_tokens off;", "ssl_ciphers ECDHE-"):
+        assert line in default and line in unknown
 
 
 def test_the_catch_all_for_https_comes_and_goes_with_tls() -> None:
