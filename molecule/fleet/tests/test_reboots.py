@@ -24,9 +24,9 @@ def whole(sites, beats):
         say(one, "all is well")
         assert hear(other, "message")["text"] == "all is well"
     number = start_job(sites[0], 1)["id"]
-    wait_until(lambda: job(sites[1], number)["state"] == "done", 60)
-    wait_until(lambda: beats() == ["web1"])
-    wait_until(lambda: sites[1].get("/api/status/").json()["components"]["beat"]["state"] == "ok")
+    wait_until(lambda: job(sites[1], number)["state"] == "done", BOOT_SECONDS)
+    wait_until(lambda: beats() == ["web1"], BOOT_SECONDS)
+    wait_until(lambda: sites[1].get("/api/status/").json()["components"]["beat"]["state"] == "ok", BOOT_SECONDS)
 
 
 def test_web_hosts_recover_by_themselves_from_a_restart_of_the_data_host(sites, power):

@@ -10,9 +10,9 @@ testinfra_hosts = ["ansible://web1"]
 
 
 def test_everything_answers_on_both_hosts(sites):
-    wait_until(lambda: all_ready(*sites))
+    wait_until(lambda: all_ready(*sites), 60)
     for site in sites:
-        wait_until(lambda site=site: site.get("/api/status/").json()["components"]["beat"]["state"] == "ok")
+        wait_until(lambda site=site: site.get("/api/status/").json()["components"]["beat"]["state"] == "ok", 60)
     assert len({site.release() for site in sites}) == 1
 
 
@@ -40,7 +40,7 @@ def test_the_progress_of_a_job_arrives_at_a_client_on_the_other_host(sites):
 
 def test_jobs_run_on_both_hosts(sites):
     numbers = [start_job(sites[0], 2)["id"] for _ in range(8)]
-    wait_until(lambda: all(job(sites[1], number)["state"] == "done" for number in numbers), 60)
+    wait_until(lambda: all(job(sites[1], number)["state"] == "done" for number in numbers), 120)
     completions = [job(sites[1], number)["completions"] for number in numbers]
     assert [len(one) for one in completions] == [1] * len(numbers)
     assert {one["host"] for [one] in completions} == {"web1", "web2"}
