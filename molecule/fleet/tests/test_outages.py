@@ -158,8 +158,21 @@ def test_postgresql_restarted_under_load_loses_no_acknowledged_write(how, sites,
     assert set(stored.values()) == {1}, "none is there twice"
 
 
-def test_postgresql_goes_on_when_a_full_disk_has_room_again(sites, hosts, sql):
-    run, disk, mark, acknowledged = hosts["data1"].check_output, "/var/lib/postgresql", uuid.uuid4().hex, []
+@pytest.fixture
+def small_disk(hosts, sites) -> Iterator[str]:
+    """The databases' directory, on a disk of 400 MB for the time of a test; what is written to it is gone afterwards."""
+    disk, run = "/var/lib/postgresql", hosts["data1"].check_output
+    run(
+        f"systemctl stop {POSTGRESQL} && mount -t tmpfs -o size=400M tmpfs /mnt && cp --archive {disk}/. /mnt/"
+        f" && mount --bind /mnt {disk} && umount /mnt && systemctl start {POSTGRESQL}"
+    )
+    yield disk
+    run(f"systemctl stop {POSTGRESQL} && umount {disk} && systemctl start {POSTGRESQL}")
+    wait_until(lambda: all_ready(*sites), 120)
+
+
+def test_postgresql_goes_on_when_a_full_disk_has_room_again(sites, hosts, sql, small_disk):
+    run, mark, acknowledged = hosts["data1"].check_output, uuid.uuid4().hex, []
 
     def write() -> int:
         answer = sites[0].post("/api/notes/", json={"text": f"{mark} ".ljust(200, ".")})
@@ -167,7 +180,8 @@ def test_postgresql_goes_on_when_a_full_disk_has_room_again(sites, hosts, sql):
             acknowledged.append(answer.json()["id"])
         return answer.status_code
 
-    run(f"fallocate --length=$(df --output=avail {disk} | tail -n 1)K {disk}/filler; cat /dev/zero >{disk}/rest || true")
+    rest = f"$(df --output=avail {small_disk} | tail -n 1)K"
+    run(f"fallocate --length={rest} {small_disk}/filler; cat /dev/zero >{small_disk}/rest || true")
     try:
         # There may be room left in pages that are there already.
         deadline = time.monotonic() + 60
@@ -176,6 +190,6 @@ def test_postgresql_goes_on_when_a_full_disk_has_room_again(sites, hosts, sql):
         assert "No space left on device" in run("tail -n 20 /var/log/postgresql/postgresql-17-main.log")
         assert sites[1].get("/api/hello/").status_code == 200
     finally:
-        run(f"rm -f {disk}/filler {disk}/rest")
+        run(f"rm -f {small_disk}/filler {small_disk}/rest")
     wait_until(lambda: write() == 201, 120)
     assert [int(line) for line in sql(f"select id from showcase_note where text like '{mark}%' order by id")] == acknowledged
