@@ -23,14 +23,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.seen.append((self.path, dict(self.headers)))
         self.server.behaviour(self)
 
-    def answer(self, status: int = 200, release: str = "", worker: str = "", **more: str) -> None:
-        """Send a response without a body."""
+    def answer(self, status: int = 200, release: str = "", worker: str = "", body: str = "", **more: str) -> None:
+        """Send a response."""
         self.send_response(status)
-        headers = {"X-Release": release, "X-Worker": worker, "Content-Length": "" if status == 101 else "0"} | more
+        length = "" if status == 101 else str(len(body))
+        headers = {"X-Release": release, "X-Worker": worker, "Content-Length": length} | more
         for name, value in headers.items():
             if value:
                 self.send_header(name.replace("_", "-"), value)
         self.end_headers()
+        self.wfile.write(body.encode())
         self.close_connection = True
 
     def accept_websocket(self, release: str = "", accept: str = "") -> None:

@@ -89,6 +89,21 @@ def test_an_error_fails_the_gate_with_its_status(app: App, status: int) -> None:
     assert ("ALLOWED_HOSTS hold shop.example.org" in str(refused)) == (status == 400)
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("application/json", ', {"database": "failed", "of": "********"}; expected'),
+        ("text/plain; charset=utf-8", ', {"database": "failed", "of": "********"}; expected'),
+        ("text/html", "was 503; expected"),
+    ],
+)
+def test_what_an_error_says_is_told_without_secrets_and_no_page_is(app: App, kind: str, told: str) -> None:
+    release = put_release(app, A)
+    body = '{"database": "failed",\n "of": "correct horse"}'
+    with serving(lambda handler: handler.answer(503, A, "1", body, Content_Type=kind), release.socket):
+        assert told in str(refusal(release))
+
+
 def test_the_journals_last_lines_come_along_without_secrets(app: App) -> None:
     release = put_release(app, A)
     with serving(always(500), release.socket):

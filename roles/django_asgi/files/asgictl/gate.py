@@ -8,6 +8,8 @@ from asgictl.probe import Answer, get, shake_hands
 from asgictl.release import Release
 from asgictl.systemd import Instance, journal
 
+SAID_CHARACTERS = 300
+
 
 def request_headers(manifest: dict) -> dict[str, str]:
     """The headers that the edge would send, so that ALLOWED_HOSTS and HTTPS redirects behave as for a visitor."""
@@ -57,6 +59,9 @@ def _check(release: Release, answer: Answer, path: str, kind: str, least: int, m
     if least <= answer.status <= most and not answer.problem and answer.release in ("", release.id):
         return
     found = answer.problem or f"the answer was {answer.status}"
+    if answer.said:
+        # Shortened last: half a secret would not be recognised as one.
+        found += f", {release.redact(answer.said)[:SAID_CHARACTERS]}"
     if answer.status == 400:
         found += f" (does ALLOWED_HOSTS hold {release.manifest['health_host']}, the gate's Host?)"
     if answer.release not in ("", release.id):

@@ -15,12 +15,13 @@ WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: `status` 0 and a `problem` if nothing did."""
+    """What came back: `status` 0 and a `problem` if nothing did, and what an error `said` in JSON or plain text."""
 
     status: int
     release: str = ""
     worker: str = ""
     problem: str = ""
+    said: str = ""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -83,11 +84,12 @@ def _ask(target: str, path: str, headers: dict[str, str], timeout: float, accept
     # [::1]:8443 and shop.example.org:8443 are known as ::1 and shop.example.org.
     name = urlsplit(f"//{headers.get('Host', 'localhost')}").hostname or "localhost"
     connection = connection_to(target, timeout, name)
+    said = ""
     try:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         if accept is None:
-            response.read()
+            said = _said(response, response.read())
         elif response.status == 101:
             # A masked close frame, status 1000 (RFC 6455, section 5.5.1); a zero mask leaves it as it is.
             # An app may have closed by itself already, which is its right once it has accepted.
@@ -100,4 +102,11 @@ def _ask(target: str, path: str, headers: dict[str, str], timeout: float, accept
     problem = ""
     if accept is not None and response.status == 101 and response.getheader("Sec-WebSocket-Accept") != accept:
         problem = "the handshake's Sec-WebSocket-Accept is wrong"
-    return Answer(response.status, response.getheader("X-Release", ""), response.getheader("X-Worker", ""), problem)
+    return Answer(response.status, response.getheader("X-Release", ""), response.getheader("X-Worker", ""), problem, said)
+
+
+def _said(response: http.client.HTTPResponse, body: bytes) -> str:
+    """An error's text on one line; nothing of a page, which is not meant for a terminal."""
+    if response.status < 400 or response.headers.get_content_type() not in ("application/json", "text/plain"):
+        return ""
+    return " ".join(body.decode(errors="replace").split())
