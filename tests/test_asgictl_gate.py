@@ -22,8 +22,13 @@ from fake_site import Handler, serving, sound
 
 @pytest.fixture(autouse=True)
 def journal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal that holds a traceback with a secret in it."""
-    monkeypatch.setattr(gate, "journal", lambda *_arguments, **_options: "ValueError: correct horse")
+    """A journal that holds, since a moment ago, a traceback with a secret in it."""
+
+    def read(_unit: str, since: float) -> str:
+        assert 0 < time.time() - since < 60, "what an earlier attempt has said is not this one's"
+        return "ValueError: correct horse"
+
+    monkeypatch.setattr(gate, "journal", read)
 
 
 def always(status: int = 200, release: str = A, worker: str = "1") -> Callable[[Handler], None]:

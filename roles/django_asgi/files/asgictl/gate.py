@@ -29,7 +29,7 @@ def pass_gate(release: Release) -> dict:
     Django process is several times slower than the next.
     """
     manifest = release.manifest
-    began = time.monotonic()
+    began, since = time.monotonic(), time.time() - 5
     deadline = began + manifest["gate_timeout"]
     socket, headers = str(release.socket), request_headers(manifest)
     wanted = manifest["worker_count"]
@@ -39,7 +39,7 @@ def pass_gate(release: Release) -> dict:
             patience = max(0.1, deadline - time.monotonic())
             wave = [pool.submit(get, socket, manifest["health_path"], headers, patience) for _ in range(4 * wanted)]
             for answer in [request.result() for request in wave]:
-                _check(release, answer, manifest["health_path"], "HTTP", 200, 399, began)
+                _check(release, answer, manifest["health_path"], "HTTP", 200, 399, since)
                 seen.add(answer.worker)
             if "" in seen:
                 break  # A worker class of the user's own, which does not tell who answered.
@@ -47,15 +47,15 @@ def pass_gate(release: Release) -> dict:
                 raise Refused(
                     f"Release {release.id} failed its gate: only {len(seen)} of {wanted} workers answered "
                     f"{manifest['health_path']} within {manifest['gate_timeout']} s.",
-                    details=release.redact(journal(Instance(release.app, release.id).service, since=began - 5)),
+                    details=_journal(release, since),
                 )
     if manifest["websocket_path"]:
         answer = shake_hands(socket, manifest["websocket_path"], headers, max(0.1, deadline - time.monotonic()))
-        _check(release, answer, manifest["websocket_path"], "WebSocket", 101, 101, began)
+        _check(release, answer, manifest["websocket_path"], "WebSocket", 101, 101, since)
     return {"workers": len(seen), "seconds": round(time.monotonic() - began, 2)}
 
 
-def _check(release: Release, answer: Answer, path: str, kind: str, least: int, most: int, began: float) -> None:
+def _check(release: Release, answer: Answer, path: str, kind: str, least: int, most: int, since: float) -> None:
     if least <= answer.status <= most and not answer.problem and answer.release in ("", release.id):
         return
     found = answer.problem or f"the answer was {answer.status}"
@@ -69,8 +69,13 @@ def _check(release: Release, answer: Answer, path: str, kind: str, least: int, m
     expected = "101" if least == 101 else "2xx or 3xx"
     raise Refused(
         f"Release {release.id} failed its gate: {kind} {path}: {found}; expected {expected}.",
-        details=release.redact(journal(Instance(release.app, release.id).service, since=began - 5)),
+        details=_journal(release, since),
     )
+
+
+def _journal(release: Release, since: float) -> str:
+    """What the instance has said since then (Unix time)."""
+    return release.redact(journal(Instance(release.app, release.id).service, since=since))
 
 
 def require_edge(release: Release, edge: str) -> None:
