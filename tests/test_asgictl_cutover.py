@@ -18,7 +18,7 @@ from asgictl.app import App, link_atomically
 from asgictl.cutover import Deploy, roll_back
 from asgictl.environment import Builder
 from asgictl.errors import Refused
-from asgictl.lock import DeployLock
+from asgictl.lock import BACKUP_LEASE_SECONDS, LEASE_SECONDS, DeployLock
 from asgictl.migrations import Migrations
 from asgictl.release import Release, read_environment_file
 from asgictl.systemd import Instance
@@ -227,7 +227,10 @@ def test_what_is_pending_is_told_before_it_is_applied(app: App, systemd: Systemd
     steps = Deploy(app, "first")
     steps.begin(A, "ann@laptop")
     assert steps.pending(A) == {"migrations": ["shop.0002_price"]}
-    assert DeployLock(app).holder()["step"] == "pending"
+    held = DeployLock(app).holder()
+    assert held["step"] == "pending"
+    assert held["lease"] == BACKUP_LEASE_SECONDS, "nobody comes in during a long backup"
+    assert steps.lock.renew("first")["lease"] == LEASE_SECONDS, "the next step is one as every other"
 
 
 def test_the_next_deploy_notes_that_the_last_one_died(app: App, systemd: Systemd) -> None:

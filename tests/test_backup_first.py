@@ -16,6 +16,8 @@ HOSTS = {
     "elsewhere": {"pending": ["shop.0002_price"], "django_asgi_backup_host": "db1"},
     "broken": {"pending": ["shop.0002_price"], "django_asgi_backup_host": "db1"},
     "away": {"pending": ["shop.0002_price"], "django_asgi_backup_host": "db2"},
+    "endless": {"pending": ["shop.0002_price"]},
+    "behind": {"pending": ["shop.0002_price"], "django_asgi_migrate": "once"},
 }
 
 ASGICTL = """
@@ -27,6 +29,7 @@ module.exit_json(migrations=json.loads(module.params["arguments"]["release"]))
 """
 
 SYSTEMCTL = """#!/bin/sh
+[ "$1" != show ] || { [ "$4" = backup@endless.service ] && echo simple || echo oneshot; exit; }
 echo "$1 $2 on $HOST" >> "$0.calls"
 [ "$2" != backup@broken.service ] || { echo "Job for $2 failed." >&2; exit 1; }
 """
@@ -64,6 +67,7 @@ class Run:
                 "django_asgi_name": name,
                 "django_asgi_backup_unit": f"backup@{name}.service",
                 "django_asgi_backup_host": case.get("django_asgi_backup_host", ""),
+                "django_asgi_migrate": case.get("django_asgi_migrate", "each"),
                 "__django_asgi_release": json.dumps(case["pending"]),
             }
             for name, case in HOSTS.items()
@@ -127,3 +131,14 @@ def test_a_host_that_does_not_answer_is_a_failed_backup(run: Run) -> None:
     sentence, reason = run.failure("away").splitlines()
     assert "nothing was migrated: backup@away.service on db2." in sentence
     assert "Make sure this host can be reached over ssh" in reason
+
+
+def test_a_unit_whose_end_nobody_could_wait_for_is_refused(run: Run) -> None:
+    assert not run.migrated("endless")
+    assert "backup@endless.service is no service of Type=oneshot" in run.failure("endless")
+    assert not [call for call in run.calls if "endless" in call]
+
+
+def test_a_host_that_another_one_migrates_for_makes_no_second_backup(run: Run) -> None:
+    assert run.migrated("behind")
+    assert not [call for call in run.calls if "behind" in call]

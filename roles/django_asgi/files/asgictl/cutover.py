@@ -10,7 +10,7 @@ from asgictl import gate, history
 from asgictl.app import App, installed_apps, link_atomically, remove_tree
 from asgictl.errors import Refused
 from asgictl.jobs import hand_over, start_workers
-from asgictl.lock import DeployLock, step
+from asgictl.lock import BACKUP_LEASE_SECONDS, DeployLock, step
 from asgictl.migrations import migrate, migrations_of, refuse_unknown
 from asgictl.release import Release
 from asgictl.retire import retire_others, stop_retirement
@@ -53,9 +53,12 @@ class Deploy:
             return stage(self.app, order)
 
     def pending(self, release: str) -> dict:
-        """Say which `migrations` the step migrate would apply."""
+        """Say which `migrations` the step migrate would apply; if any, hold the lock for as long as a backup may take."""
         with self._step("pending"):
-            return {"migrations": migrations_of(Release(self.app, release)).pending}
+            pending = migrations_of(Release(self.app, release)).pending
+            if pending:
+                self.lock.renew(self.token, lease=BACKUP_LEASE_SECONDS)
+            return {"migrations": pending}
 
     def migrate(self, release: str) -> dict:
         """Apply pending migrations with the new release's code, before any cut-over."""

@@ -15,6 +15,8 @@ from asgictl.app import App, write_atomically
 from asgictl.errors import Refused
 
 LEASE_SECONDS = 900
+# A backup runs between two steps, outside of asgictl.
+BACKUP_LEASE_SECONDS = 4 * 3600
 STEP_SECONDS = 120
 
 
@@ -43,7 +45,7 @@ class DeployLock:
         self.file = app.home / "deploy.json"
 
     def holder(self) -> dict | None:
-        """Who holds the lock: token, owner, since and renewed (Unix times), release, from; None if it is free."""
+        """Who holds the lock: token, owner, since, renewed (Unix times), lease (seconds), release, from; None if it is free."""
         try:
             return json.loads(self.file.read_text())
         except FileNotFoundError:
@@ -57,7 +59,13 @@ class DeployLock:
         """
         held, now = self.refuse_if_held(token, takeover), time.time()
         mine = held and held["token"] == token
-        renewed = {"token": token, "owner": owner, "since": held["since"] if mine else now, "renewed": now}
+        renewed = {
+            "token": token,
+            "owner": owner,
+            "since": held["since"] if mine else now,
+            "renewed": now,
+            "lease": LEASE_SECONDS,
+        }
         self._write(renewed | {"release": release, "from": self.app.live(), **record})
         return None if mine else held
 
@@ -65,18 +73,18 @@ class DeployLock:
         """Refuse if a deploy other than `token` and `takeover` holds the lock; return its holder's record otherwise."""
         held, now = self.holder(), time.time()
         if held and held["token"] != token:
-            expired = now - held["renewed"] > LEASE_SECONDS
+            expired = now - held["renewed"] > held.get("lease", LEASE_SECONDS)
             if not expired and takeover not in (held["token"], "any"):
                 raise Refused(self._held_by(held, now), locked=held)
         return held
 
-    def renew(self, token: str, **record: object) -> dict:
-        """Go on holding the lock, noting `record` in it; Refused if somebody took it over meanwhile."""
+    def renew(self, token: str, lease: int = LEASE_SECONDS, **record: object) -> dict:
+        """Go on holding the lock for `lease` seconds, noting `record` in it; Refused if somebody took it over meanwhile."""
         held = self.holder()
         if not held or held["token"] != token:
             by = f"taken over by {held['owner']}" if held else "released"
             raise Refused(f"This deploy of {self.app.name} no longer holds its lock: it was {by}. Start it again.")
-        held |= {"renewed": time.time(), **record}
+        held |= {"renewed": time.time(), "lease": lease, **record}
         self._write(held)
         return held
 
@@ -91,7 +99,7 @@ class DeployLock:
 
     def _held_by(self, held: dict, now: float) -> str:
         since = time.strftime("%H:%M:%S UTC", time.gmtime(held["since"]))
-        frees = max(0, round(LEASE_SECONDS - (now - held["renewed"])))
+        frees = max(0, round(held.get("lease", LEASE_SECONDS) - (now - held["renewed"])))
         return (
             f"{held['owner']} is deploying {self.app.name} (release {held['release']}) since {since}, "
             f"{round(now - held['since'])} s ago. Wait until that has ended and run again; if it is dead, its lock "
