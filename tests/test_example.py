@@ -32,3 +32,13 @@ def test_the_example_is_valid_and_its_app_finds_its_data(tmp_path: Path) -> None
     password = "replace-me-by-a-long-random-password"
     assert run.stdout.count(f"DATABASE_URL: postgresql://shop:{password}@10.0.0.21:5432/shop?sslmode=require") == 2
     assert run.stdout.count(f"CELERY_BROKER_URL: redis://:{password}@10.0.0.21:6381/0") == 2
+
+
+def test_a_limit_that_leaves_the_data_hosts_out_is_explained() -> None:
+    command = [Path(sys.executable).parent / "ansible-playbook", "-i", ROOT / "inventory/example"]
+    command += [ROOT / "playbooks/addresses.yml", "--limit", "web1.example.org"]
+    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    said = " ".join(run.stdout.split())
+    assert "--limit leaves out data1.example.org." in said
+    assert "--limit web1.example.org:db:redis" in said
