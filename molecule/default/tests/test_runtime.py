@@ -43,7 +43,8 @@ def test_a_worker_whose_loop_hangs_is_replaced_while_the_other_one_serves(host, 
     while hung in worker_pids(host):
         answers.append(site.get("/api/whoami/").json()["pid"])
         assert len(answers) < 1000, "the worker that hangs is still there"
-    assert set(answers) == {other}, "while one worker hung, the other one answered"
+    # The last one may have come from the replacement.
+    assert set(answers[:-1]) == {other}, "while one worker hung, the other one answered"
     wait_until(lambda: len(worker_pids(host)) == 2)
     assert other in worker_pids(host)
     assert service(host, "MainPID") == main

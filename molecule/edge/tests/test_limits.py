@@ -60,31 +60,33 @@ def test_all_addresses_together_have_so_many_and_no_more(host):
 
 def test_the_rate_of_one_address_is_bounded(site):
     request = b"GET /healthz HTTP/1.1\r\nHost: sample.test\r\nAccept: application/json\r\n\r\n"
+    began = time.monotonic()
     received, _ = exchange(site.port, request * 300, silence=2)
+    seconds = time.monotonic() - began
     answers = statuses(received)
     assert len(answers) == 300
     assert set(answers) == {200, 429}
     # The burst, and what the rate gives while it lasts.
-    assert 80 <= answers.count(200) < 250
+    assert 80 <= answers.count(200) <= 82 + 40 * seconds
     assert b'"title": "Too many requests"' in received
     assert b"Retry-After: 5\r\n" in received
 
 
 def test_the_rate_of_all_addresses_is_bounded(host, inside):
     script = (
-        "import socket,sys\n"
-        "c=socket.create_connection(('127.0.0.1',80),timeout=3)\n"
+        "import socket,time\n"
+        "c=socket.create_connection(('127.0.0.1',80),timeout=30)\n"
+        "began=time.monotonic()\n"
         "c.sendall(b''.join(b'GET /healthz HTTP/1.1\\r\\nHost: sample.test\\r\\nX-Forwarded-For: 198.51.100.%d\\r\\n\\r\\n'%(n%100)"
         " for n in range(500)))\n"
         "data=b''\n"
-        "try:\n"
-        "  while part:=c.recv(65536): data+=part\n"
-        "except OSError: pass\n"
-        "print(data.count(b'HTTP/1.1 200'),data.count(b'HTTP/1.1 503'),data.count(b'HTTP/1.1 429'))"
+        "while data.count(b'HTTP/1.1 ')<500 and (part:=c.recv(65536)): data+=part\n"
+        "print(data.count(b'HTTP/1.1 200'),data.count(b'HTTP/1.1 503'),data.count(b'HTTP/1.1 429'),time.monotonic()-began)"
     )
-    passed, busy, many = map(int, host.check_output("python3 -c %s", script).split())
+    passed, busy, many, seconds = map(float, host.check_output("python3 -c %s", script).split())
     assert passed + busy == 500
-    assert busy > 50
+    # The burst, and what the rate gives while it lasts.
+    assert 160 <= passed <= 162 + 60 * seconds
     assert many == 0
     # asgictl, which follows a cut-over from the host itself, is not held up.
     assert inside("/healthz")[0] == 200

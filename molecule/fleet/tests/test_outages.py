@@ -173,6 +173,8 @@ def small_disk(hosts, sites) -> Iterator[str]:
 
 def test_postgresql_goes_on_when_a_full_disk_has_room_again(sites, hosts, sql, small_disk):
     run, mark, acknowledged = hosts["data1"].check_output, uuid.uuid4().hex, []
+    log = "/var/log/postgresql/postgresql-17-main.log"
+    lines = int(run(f"wc --lines <{log}"))
 
     def write() -> int:
         answer = sites[0].post("/api/notes/", json={"text": f"{mark} ".ljust(200, ".")})
@@ -187,7 +189,7 @@ def test_postgresql_goes_on_when_a_full_disk_has_room_again(sites, hosts, sql, s
         deadline = time.monotonic() + 60
         while write() != 503:
             assert time.monotonic() < deadline, f"{len(acknowledged)} writes found room on a full disk"
-        assert "No space left on device" in run("tail -n 20 /var/log/postgresql/postgresql-17-main.log")
+        assert "No space left on device" in run(f"tail --lines=+{lines + 1} {log}")
         assert sites[1].get("/api/hello/").status_code == 200
     finally:
         run(f"rm -f {small_disk}/filler {small_disk}/rest")
