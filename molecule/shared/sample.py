@@ -1,20 +1,30 @@
 """What the sample project answers."""
 
 import json
+import time
+from collections.abc import Callable
 
 import httpx
 from outside import Site, wait_until
 from websockets.sync.client import ClientConnection
 
 
+def patiently(ask: Callable[[], httpx.Response]) -> httpx.Response:
+    """The answer to `ask`, asked again for half a minute when it is to be: after an outage a pool takes seconds to know."""
+    deadline = time.monotonic() + 30
+    while "Retry-After" in (answer := ask()).headers and time.monotonic() < deadline:
+        time.sleep(int(answer.headers["Retry-After"]))
+    return answer.raise_for_status()
+
+
 def job(site: Site, number: int | str) -> dict:
     """What the app says of a job."""
-    return site.get(f"/api/jobs/{number}/").raise_for_status().json()
+    return patiently(lambda: site.get(f"/api/jobs/{number}/")).json()
 
 
 def start_job(site: Site, seconds: int) -> dict:
     """Start a job that takes `seconds`."""
-    return site.post("/api/jobs/", json={"seconds": seconds}).raise_for_status().json()
+    return patiently(lambda: site.post("/api/jobs/", json={"seconds": seconds})).json()
 
 
 def wait_for_job(site: Site, number: int | str, state: str, seconds: float) -> dict:
