@@ -4,9 +4,9 @@ import json
 import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from outside import wait_until
+from sample import all_ready
 from traffic import Traffic
 
 testinfra_hosts = ["ansible://app"]
@@ -119,14 +119,6 @@ def test_uploads_and_the_site_are_back_after_a_reboot(host, playbook, site, vari
     site.post("/api/notes/", json={"text": "written before the reboot"})
     release = site.release()
     playbook("../molecule/shared/reboot", lab_reboot_host=variables["inventory_hostname"])
-
-    def answers() -> bool:
-        """the site answering"""
-        try:
-            return site.get("/readyz").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    wait_until(answers, 60)
+    wait_until(lambda: all_ready(site), 120)
     assert site.release() == release
     assert "written before the reboot" in site.get("/api/notes/").text

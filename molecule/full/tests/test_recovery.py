@@ -1,8 +1,7 @@
 """What is back by itself after a reboot, and what comes back from a backup."""
 
-import httpx
 from outside import wait_until
-from sample import start_job, wait_for_job
+from sample import all_ready, start_job, wait_for_job
 
 testinfra_hosts = ["ansible://app"]
 
@@ -10,15 +9,7 @@ testinfra_hosts = ["ansible://app"]
 def test_the_whole_chain_is_back_after_a_reboot(site, playbook, variables):
     release = site.release()
     playbook("../molecule/shared/reboot", lab_reboot_host=variables["inventory_hostname"])
-
-    def answers() -> bool:
-        """every part answering"""
-        try:
-            return site.get("/readyz").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    wait_until(answers, 90)
+    wait_until(lambda: all_ready(site), 180)
     assert site.release() == release
     number = start_job(site, 1)["id"]
     wait_for_job(site, number, "done", 60)
