@@ -54,6 +54,7 @@ def main() -> int:
     except StageError as error:
         print(f"\n{stages.summary()}\n\nFAILED: {error}", flush=True)
         return 1
+    shell = f"ssh -F {ssh_config} {name}"
     print(f"""
 {stages.summary()}
 
@@ -65,7 +66,7 @@ What next:
   . .venv/bin/activate
   ansible-playbook playbooks/status.yml      what runs, which releases are kept
   ansible-playbook playbooks/rollback.yml    back to the release before
-  ssh -F {ssh_config} {name:<19} a shell on the host
+  {shell:<42} a shell on the host
   make demo                                  deploy again after a change in sample_app/
   make clean                                 take everything away""")
     return 0
