@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
+from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar
 
 try:
@@ -24,8 +24,10 @@ ROLES = Path(__file__).resolve().parent.parent / "roles"
 
 @lru_cache(maxsize=1)
 def _loader() -> DataLoader:
-    """Return the one DataLoader, with Ansible's own plugins (filters, lookups) found."""
+    """Return the one DataLoader, with Ansible's own plugins (filters, lookups) and the roles' filters found."""
     init_plugin_loader([])
+    for directory in sorted(ROLES.glob("*/filter_plugins")):
+        filter_loader.add_directory(str(directory))
     return DataLoader()
 
 

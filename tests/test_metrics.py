@@ -17,7 +17,7 @@ FILES = ROLES / ROLE / "files"
 
 def faults(**variables: Any) -> str:
     """Return what the validation says of ``variables``."""
-    return evaluate(ROLE, "__metrics_faults | default('', true) | trim", **variables) or ""
+    return evaluate(ROLE, "__metrics_faults | default('', true) | trim", metrics_owner="shop", **variables) or ""
 
 
 def on_host(expression: str, *, edge: bool = True, dropins: tuple[str, ...] = (), **variables: Any) -> Any:
@@ -25,6 +25,8 @@ def on_host(expression: str, *, edge: bool = True, dropins: tuple[str, ...] = ()
     names = ["prometheus-node-exporter", "prometheus-nginx-exporter", "mtail"]
     found = {
         "ansible_check_mode": False,
+        "metrics_owner": "shop",
+        "__metrics_record_texts": {"results": []},
         "__metrics_nginx": {"results": [{"stat": {"exists": edge}}] * 2},
         "__metrics_packages": {"stdout_lines": ["mtail not-installed", "prometheus-node-exporter installed"]},
         "__metrics_dropins": {"results": [{"item": name, "stat": {"exists": name in dropins}} for name in names]},
@@ -35,7 +37,8 @@ def on_host(expression: str, *, edge: bool = True, dropins: tuple[str, ...] = ()
 def dropin(name: str, **variables: Any) -> str:
     """Return the drop-in of the exporter called ``name``."""
     item = on_host(f"__metrics_exporters | selectattr('name', 'equalto', '{name}') | first", **variables)
-    return render(ROLE, "metrics.conf.j2", item=item, **variables)
+    owned = {"metrics_owner": "shop", "__metrics_record_texts": {"results": []}}
+    return render(ROLE, "metrics.conf.j2", item=item, **owned, **variables)
 
 
 def test_specs_and_defaults_name_the_same_variables_with_the_same_values() -> None:

@@ -306,6 +306,20 @@ def test_main_config_is_replaced_only_if_untouched_or_ours() -> None:
     assert on_host(wanted, {path: "events {}"}, **not_debian) is False
 
 
+def test_what_another_site_keeps_of_the_host_stays() -> None:
+    keeping = site(nginx_site_main_config_enabled=False, nginx_site_stock_site_enabled=True)
+    files = {
+        "/etc/nginx/nginx.conf": "events {}",
+        "/etc/nginx/sites-enabled/default": STOCK_DEFAULT,
+        "/etc/nginx/sites-enabled/blog.conf": keeping,
+    }
+    assert on_host("__nginx_site_main_config_wanted", files) is False
+    assert on_host("__nginx_site_stock_unwanted", files) is False
+    alone = {**files, "/etc/nginx/sites-enabled/blog.conf": site()}
+    assert on_host("__nginx_site_main_config_wanted", alone) is True
+    assert on_host("__nginx_site_stock_unwanted", alone) is True
+
+
 def test_highest_limit_wins_among_sites_and_the_last_one_decides_alone() -> None:
     alone = {"/etc/nginx/nginx.conf": OURS}
     shared = {**alone, "/etc/nginx/sites-enabled/b.conf": "# nginx_site: b\n"}

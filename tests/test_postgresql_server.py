@@ -11,6 +11,7 @@ from rendering import argument_specs, defaults, evaluate, render
 ROLE = "postgresql_server"
 PASSWORD = "pass word/'+%@:?#"
 REQUIRED: dict[str, Any] = {
+    "postgresql_server_owner": "shop",
     "postgresql_server_databases": [{"name": "shop", "extensions": ["pg_trgm"]}, {"name": "my-shop", "owner": "clerk"}],
     "postgresql_server_roles": [{"name": "shop", "password": PASSWORD}],
 }
@@ -22,6 +23,8 @@ HOST: dict[str, Any] = {
     "__postgresql_server_clusters": {
         "stdout": "15 main 5432 down postgres /x /y\n17 main 5433 online postgres /x /y\n17 other 5 online x"
     },
+    # No inventory has left a record yet.
+    "__postgresql_server_record_texts": {"results": []},
     "__postgresql_server_meminfo": {"content": base64.b64encode(b"MemTotal:        8388608 kB\nMemFree: 1 kB\n").decode()},
     "inventory_hostname": "db1",
 }
@@ -35,7 +38,7 @@ def faults(**variables: Any) -> str:
 
 def hba(**variables: Any) -> list[str]:
     """Return the rules of access, without comments."""
-    lines = render(ROLE, "pg_hba.conf.j2", **{**REQUIRED, **variables}).splitlines()
+    lines = render(ROLE, "pg_hba.conf.j2", **{**REQUIRED, **HOST, **variables}).splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -59,7 +62,7 @@ def test_every_variable_is_checked() -> None:
 
 
 def test_only_the_listed_get_in() -> None:
-    assert hba() == ["local all postgres peer", 'local "shop" "shop" scram-sha-256', 'local "my-shop" "clerk" peer']
+    assert hba() == ["local all postgres peer", 'local "my-shop" "clerk" peer', 'local "shop" "shop" scram-sha-256']
     network = [line for line in hba(**NETWORK) if not line.startswith("local")]
     assert network == [
         'host "shop" "shop" 127.0.0.1/32 scram-sha-256',
@@ -99,9 +102,11 @@ def test_the_newest_cluster_called_main_is_taken_unless_a_version_is_asked_for()
 def test_urls_name_the_owner_and_its_password_encoded() -> None:
     encoded = "pass%20word%2F%27%2B%25%40%3A%3F%23"
     assert evaluate(ROLE, "__postgresql_server_urls", **REQUIRED) == {
-        "shop": f"postgresql://shop:{encoded}@%2Fvar%2Frun%2Fpostgresql:5432/shop",
-        "my-shop": "postgresql://clerk@%2Fvar%2Frun%2Fpostgresql:5432/my-shop",
+        "shop": f"postgresql://shop:{encoded}@/shop?host=/var/run/postgresql",
+        "my-shop": "postgresql://clerk@/my-shop?host=/var/run/postgresql",
     }
+    other_port = evaluate(ROLE, "__postgresql_server_urls", **REQUIRED, postgresql_server_port=5433)
+    assert other_port["my-shop"] == "postgresql://clerk@/my-shop?host=/var/run/postgresql&port=5433"
     over_tcp = evaluate(ROLE, "__postgresql_server_urls", **REQUIRED, **NETWORK, postgresql_server_address="fd00::5")
     assert over_tcp["shop"] == f"postgresql://shop:{encoded}@[fd00::5]:5432/shop?sslmode=require"
 

@@ -14,9 +14,8 @@ CACHE: dict[str, Any] = {"name": "cache", "port": 6379, "password": PASSWORD, "p
 
 def faults(*instances: Any, **variables: Any) -> str:
     """Return what the validation says."""
-    found = evaluate(
-        ROLE, "__redis_server_faults | default('', true) | trim", redis_server_instances=list(instances), **variables
-    )
+    given = {"redis_server_owner": "shop", "redis_server_instances": list(instances), **variables}
+    found = evaluate(ROLE, "__redis_server_faults | default('', true) | trim", **given)
     return found or ""
 
 
@@ -65,6 +64,14 @@ def test_urls_hold_the_password_encoded() -> None:
         "channels": f"rediss://:{encoded}@[fd00::5]:6380/0",
         "queue": "unix:///run/redis-queue/redis-server.sock?db=0",
     }
+
+
+def test_celery_gets_a_socket_in_the_form_that_it_reads() -> None:
+    entries = [CACHE, {"name": "queue", "password": "pass word/"}]
+    given = {"redis_server_instances": entries, "redis_server_address": "10.0.0.5"}
+    urls = evaluate(ROLE, "__redis_server_celery_urls", **given)
+    assert urls["queue"] == "redis+socket://:pass%20word%2F@/run/redis-queue/redis-server.sock?virtual_host=0"
+    assert urls["cache"] == evaluate(ROLE, "__redis_server_urls", **given)["cache"]
 
 
 @pytest.mark.parametrize(
