@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,11 @@ def systemctl(*arguments: str, check: bool = True) -> str:
 def journal(unit: str, lines: int = 30, since: float | None = None) -> str:
     """The last `lines` messages of `unit`, since `since` (Unix time) if given."""
     subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)
-    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--unit={unit}", f"--lines={lines}"]
-    if since is not None:
-        command.append(f"--since=@{int(since)}")
-    return subprocess.run(command, check=False, capture_output=True, text=True, errors="replace").stdout.strip()
+    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--unit={unit}"]
+    # Cut here: with --since, systemd 252 takes --lines for the first lines. A stream, because a service may have written much.
+    command.append(f"--lines={lines}" if since is None else f"--since=@{int(since)}")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace") as reading:
+        return "".join(deque(reading.stdout, lines)).strip()
 
 
 @dataclass(frozen=True)
