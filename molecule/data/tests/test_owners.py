@@ -95,10 +95,9 @@ def test_a_clash_is_refused_before_anything_is_written(host, variables, tmp_path
     }
     host.check_output("touch /srv/mark")
     for role, expected in reasons.items():
-        changes = {name: value for name, value in clashing.items() if name.startswith(role)}
-        output = re.sub(
-            r"\s+", " ", second(variables, tmp_path / "third", inventory_owner="third", **changes)("data", fails=True)
-        )
+        third = {"inventory_owner": "third", "postgresql_server_databases": [{"name": "third"}], "postgresql_server_roles": []}
+        changes = third | {name: value for name, value in clashing.items() if name.startswith(role)}
+        output = re.sub(r"\s+", " ", second(variables, tmp_path / "third", **changes)("data", fails=True))
         assert all(reason in output for reason in [*expected, "Nothing was changed"]), output
     assert host.check_output("find /etc /usr/local /var/lib/valkey -xdev -newer /srv/mark -type f") == ""
 

@@ -1,4 +1,4 @@
-"""Two apps on one host: an inventory for each, and playbooks/remove.yml takes away one of them alone."""
+"""Two apps on one host: an inventory for each, and playbooks/remove.yml removes one of them alone."""
 
 import json
 
@@ -50,10 +50,13 @@ def test_a_second_app_comes_and_goes_and_the_first_one_notices_nothing(host, sit
         assert second.get("/").text == "Welcome"
         first_serves()
         assert "this host has guestbook, sample" in host.run("asgictl status").stderr
-        guestbook("remove", django_asgi_remove_data=True)
+        assert "Nothing was removed" in guestbook("remove", fails=True, django_asgi_remove_data=True)
+        assert second.get("/").text == "Welcome"
+        guestbook("remove", django_asgi_remove_data=True, django_asgi_remove_confirm="guestbook")
         first_serves()
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
         second.get("/")
+    assert "nothing is removed" in guestbook("remove"), "a second run finds nothing to do"
     assert not host.user("guestbook").exists
     assert not host.group("guestbook").exists
     assert host.check_output("systemctl list-units --all --no-legend --plain 'guestbook*'") == ""
