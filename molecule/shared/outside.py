@@ -38,10 +38,11 @@ class Site:
         return httpx.post(self.address + path, headers={"Host": self.name}, timeout=10, **arguments)
 
     def websocket(self, path: str = "/ws/chat/", **headers: str) -> ClientConnection:
-        """An open WebSocket at `path`."""
+        """An open WebSocket at `path`, as a page of the site opens it."""
         # The name resolves nowhere, so the connection is made by address.
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        return connect(f"ws://{self.name}:{self.port}{path}", sock=connection, additional_headers=headers)
+        place = f"{self.name}:{self.port}"
+        return connect(f"ws://{place}{path}", sock=connection, origin=f"http://{place}", additional_headers=headers)
 
     def release(self) -> str:
         """The release that answers now."""

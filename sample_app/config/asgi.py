@@ -8,10 +8,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django_application = get_asgi_application()  # loads the apps: what imports models comes after it
 
 from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
-from showcase.origin import BrowserOriginValidator
 from showcase.request_id import RequestIdMiddleware
 from showcase.routing import websocket_urlpatterns
 
@@ -23,7 +23,7 @@ application = RequestIdMiddleware(
     ProtocolTypeRouter(
         {
             "http": django_application,
-            "websocket": BrowserOriginValidator(URLRouter(websocket_urlpatterns)),
+            "websocket": AllowedHostsOriginValidator(URLRouter(websocket_urlpatterns)),
         }
     )
 )

@@ -35,6 +35,7 @@ def handshake(path: str = "/ws/chat/", **headers: str) -> bytes:
     """The request that opens a WebSocket."""
     lines = {
         "Host": "sample.test",
+        "Origin": "http://sample.test",
         "Upgrade": "websocket",
         "Connection": "Upgrade",
         "Sec-WebSocket-Version": "13",

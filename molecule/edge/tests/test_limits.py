@@ -16,7 +16,8 @@ answers, kept = {}, []
 for client in sys.argv[1:]:
     connection = socket.create_connection(("127.0.0.1", 80), timeout=10)
     connection.sendall((
-        "GET /ws/chat/ HTTP/1.1\\r\\nHost: sample.test\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+        "GET /ws/chat/ HTTP/1.1\\r\\nHost: sample.test\\r\\nOrigin: http://sample.test\\r\\n"
+        "Upgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
         "Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n"
         f"X-Forwarded-For: {client}\\r\\n\\r\\n"
     ).encode())

@@ -34,7 +34,8 @@ class Edge:
     def websocket(self) -> ClientConnection:
         """An open WebSocket over TLS."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        return connect(f"wss://{self.name}/ws/chat/", sock=connection, ssl=self.context())
+        origin = f"https://{self.name}"
+        return connect(f"wss://{self.name}/ws/chat/", sock=connection, origin=origin, ssl=self.context())
 
     @staticmethod
     def context() -> ssl.SSLContext:
