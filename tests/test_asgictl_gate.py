@@ -180,6 +180,38 @@ def test_the_websocket_gate_opens_the_path_asked_for(app: App) -> None:
     assert (path, headers["Upgrade"], headers["Host"]) == ("/ws/chat/", "websocket", "shop.example.org")
 
 
+@pytest.mark.parametrize(
+    ("scheme", "host", "origin"),
+    [
+        ("https", "shop.example.org", "https://shop.example.org"),
+        ("http", "shop.example.org", "http://shop.example.org"),
+        ("https", "shop.example.org:8443", "https://shop.example.org:8443"),
+        ("http", "[::1]:8080", "http://[::1]:8080"),
+        ("https", "Shop.example.org:443", "https://shop.example.org"),
+        ("http", "shop.example.org:80", "http://shop.example.org"),
+    ],
+)
+def test_the_handshake_names_the_origin_that_a_page_of_the_site_has(app: App, scheme: str, host: str, origin: str) -> None:
+    asked = {"health_host": host, "health_scheme": scheme, "websocket_path": "/ws/chat/"}
+    release = put_release(app, A, worker_count=1, **asked)
+    with serving(websocket(pages_of(origin)), release.socket) as server:
+        pass_gate(release)
+    *requests, (_, handshake) = server.seen
+    assert handshake["Host"] == host
+    assert not any("Origin" in headers for _, headers in requests), "a browser names none when it loads a page"
+
+
+def test_an_app_that_refuses_the_gates_origin_is_told_which_one_it_was(app: App) -> None:
+    release = put_release(app, A, worker_count=1, websocket_path="/ws/")
+    with serving(websocket(pages_of("https://other.example.org")), release.socket):
+        assert "403 (the gate's Origin is https://shop.example.org, and it is not logged in)" in str(refusal(release))
+
+
+def pages_of(origin: str) -> Callable[[Handler], None]:
+    """An app that opens WebSockets for pages of one origin only, as AllowedHostsOriginValidator of Channels does."""
+    return lambda handler: handler.accept_websocket(A) if handler.headers.get("Origin") == origin else handler.answer(403, A)
+
+
 def websocket(answer: Callable[[Handler], None]) -> Callable[[Handler], None]:
     """A server that is sound over HTTP and gives handshakes this answer."""
     return lambda handler: answer(handler) if handler.headers.get("Upgrade") else handler.answer(200, A, "1")

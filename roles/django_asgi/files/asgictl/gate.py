@@ -21,6 +21,12 @@ def request_headers(manifest: dict) -> dict[str, str]:
     }
 
 
+def page_origin(manifest: dict) -> str:
+    """The Origin of the site's own pages as a browser writes it: without a port that goes without saying."""
+    usual_port = {"http": ":80", "https": ":443"}[manifest["health_scheme"]]
+    return f"{manifest['health_scheme']}://{manifest['health_host'].lower().removesuffix(usual_port)}"
+
+
 def pass_gate(release: Release) -> dict:
     """Ask every worker of the release's instance over HTTP, and one of them for a WebSocket.
 
@@ -50,9 +56,9 @@ def pass_gate(release: Release) -> dict:
                     details=_journal(release, since),
                 )
     if manifest["websocket_path"]:
-        # As a browser on one of the site's own pages: Channels' AllowedHostsOriginValidator refuses a handshake without it.
-        own_page = headers | {"Origin": f"{manifest['health_scheme']}://{manifest['health_host']}"}
-        answer = shake_hands(socket, manifest["websocket_path"], own_page, max(0.1, deadline - time.monotonic()))
+        # Channels' AllowedHostsOriginValidator refuses a handshake without an Origin.
+        headers["Origin"] = page_origin(manifest)
+        answer = shake_hands(socket, manifest["websocket_path"], headers, max(0.1, deadline - time.monotonic()))
         _check(release, answer, manifest["websocket_path"], "WebSocket", 101, 101, since)
     return {"workers": len(seen), "seconds": round(time.monotonic() - began, 2)}
 
@@ -66,6 +72,8 @@ def _check(release: Release, answer: Answer, path: str, kind: str, least: int, m
         found += f", {release.redact(answer.said)[:SAID_CHARACTERS]}"
     if answer.status == 400:
         found += f" (does ALLOWED_HOSTS hold {release.manifest['health_host']}, the gate's Host?)"
+    if answer.status == 403 and kind == "WebSocket":
+        found += f" (the gate's Origin is {page_origin(release.manifest)}, and it is not logged in)"
     if answer.release not in ("", release.id):
         found += f" from release {answer.release}"
     expected = "101" if least == 101 else "2xx or 3xx"
