@@ -77,16 +77,6 @@ def test_the_gate_asks_as_the_edge_would(app: App) -> None:
     assert headers["X-Forwarded-For"] == "127.0.0.1"
 
 
-@pytest.mark.parametrize(("scheme", "host"), [("https", "shop.example.org"), ("http", "[::1]:8080")])
-def test_the_gates_websocket_has_the_origin_of_the_sites_own_pages(app: App, scheme: str, host: str) -> None:
-    release = put_release(app, A, worker_count=1, websocket_path="/ws/", health_scheme=scheme, health_host=host)
-    with serving(lambda handler: handler.answer(403 if handler.path == "/ws/" else 200, A, "1"), release.socket) as server:
-        refusal(release)
-    path, headers = server.seen[-1]
-    assert (path, headers["Origin"]) == ("/ws/", f"{scheme}://{host}"), "Channels' AllowedHostsOriginValidator refuses any other"
-    assert "Origin" not in server.seen[0][1], "a plain request has none"
-
-
 @pytest.mark.parametrize("status", [200, 204, 302])
 def test_success_and_redirects_pass(app: App, status: int) -> None:
     release = put_release(app, A, worker_count=1)
