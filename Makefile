@@ -13,14 +13,14 @@ setup: ## Install system packages for the lab and the pinned tools in .venv
 demo: ## Deploy the sample project on a lab host: http://127.0.0.1:8080/ (DEMO_PORT=8080, DEMO_HTTPS_PORT=8443)
 	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py && .venv/bin/python tools/demo.py --since $$since
 
-test: ## Everything: lint, unit, every molecule scenario
-	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py --since $$since all
+test: ## Everything: lint, unit tests, every molecule scenario, two at a time (LANES=1, FROM=fleet)
+	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py --since $$since $(if $(LANES),--lanes $(LANES)) $(if $(FROM),--from $(FROM)) all
 
 lint: ## ansible-lint (production profile), yamllint, ruff
 	@$(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py lint
 
 unit: ## Tests that need no host
-	@$(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py unit
+	@$(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py unit sample_app
 
 molecule: ## One scenario: make molecule SCENARIO=default
 	@$(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py molecule/$(SCENARIO)

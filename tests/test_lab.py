@@ -1,4 +1,4 @@
-"""The lab: what it reads from the machine, what it writes to a host, and the words that make a test run fail."""
+"""The lab: what it reads from the machine, what it writes to a host, and what setup finds missing."""
 
 import importlib.util
 import json
@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import jinja2
-import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,9 +14,7 @@ LAB = ROOT / "roles/lab"
 sys.path.insert(0, str(ROOT / "tools"))
 
 import setup
-import test as runner
 from rendering import argument_specs, defaults
-from stages import StageError, Stages
 
 
 def load_module():
@@ -177,37 +174,6 @@ def test_podman_wrapper_is_valid_shell_and_executable():
     wrapper = LAB / "files/podman"
     subprocess.run(["sh", "-n", wrapper], check=True)
     assert wrapper.stat().st_mode & 0o111
-
-
-@pytest.mark.parametrize(
-    "log",
-    [
-        "WARNING  Missing playbook (/x/verify.yml). Skipping.",
-        "skipping: no hosts matched",
-        "  │ skipping: no hosts\n  │   matched",
-        "INFO no tests found",
-        "collected 0 items",
-        "[WARNING]: Could not match supplied host pattern, ignoring: app",
-    ],
-)
-def test_a_stage_that_ran_nothing_fails(log):
-    with pytest.raises(StageError, match="passed without doing its work"):
-        runner.refuse_nothing("molecule/default", f"some text\n{log}\nsome text")
-
-
-def test_a_stage_that_ran_something_passes():
-    runner.refuse_nothing("unit", "collected 12 items\n12 passed in 0.1s\nskipping: [web1]")
-
-
-def test_a_failing_stage_is_named_and_timed(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.LOGS", tmp_path)
-    monkeypatch.setattr("stages.ROOT", tmp_path)
-    stages = Stages()
-    assert stages.run("first", "echo", "hello") == "hello\n"
-    with pytest.raises(StageError, match=r"second failed \(exit code 1\)"):
-        stages.run("second", "false")
-    assert [name for name, _ in stages.times] == ["first", "second"]
-    assert "total" in stages.summary()
 
 
 def test_setup_knows_which_packages_are_missing(monkeypatch):
