@@ -121,7 +121,7 @@ def provisioning(controller, tmp_path):
         "provision.sh.j2",
         __lab_controller=controller,
         __lab_key={"public_key": "ssh-ed25519 AAAA lab"},
-        __lab_wanted={"one": {"address": "10.1.2.10"}, "two": {"address": "10.1.2.11"}},
+        __lab_hosts={"one": {"address": "10.1.2.10"}, "two": {"address": "10.1.2.11"}},
     )
     (tmp_path / "script").write_text(script)
     subprocess.run(["sh", "-n", tmp_path / "script"], check=True)
@@ -152,7 +152,7 @@ def test_inventory_holds_plain_values_only(tmp_path):
     text = render(
         "lab.yml.j2",
         __lab_reached={"one": {"ssh": 2201, "http": 8080, "https": 8443, "key": "ssh-ed25519 BBBB"}},
-        __lab_wanted={"one": {"address": "10.1.2.10", "name": "asgi-lab-x-one"}},
+        __lab_hosts={"one": {"address": "10.1.2.10", "name": "asgi-lab-x-one"}},
         __lab_keys=str(tmp_path / "a clone"),
         ansible_managed="managed",
     )

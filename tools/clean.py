@@ -1,45 +1,51 @@
 """Take away everything that make made, save system packages: lab hosts, networks, images, .lab, virtual environments.
 
-Works with the system's own Python: what ansible is needed for is left out when .venv is not there.
+Works with the system's own Python, and without podman and .venv. What cannot be taken away is named; then .lab stays, by
+which the next run finds it, and the exit code is 1.
 """
 
+import hashlib
+import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PODMAN = ROOT / "roles/lab/files/podman"
-
-
-def podman(*arguments: str) -> list[str]:
-    """Run the lab's podman; return its lines of output, none when there is nothing or no podman."""
-    if not shutil.which("podman"):
-        return []
-    done = subprocess.run([PODMAN, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode and "no such" not in done.stderr.lower() and "in use" not in done.stderr.lower():
-        print(f"clean: podman {' '.join(arguments)}: {done.stderr.strip()}", file=sys.stderr)
-    return done.stdout.split()
+PROGRAM = ROOT / "roles/lab/files/asgilab"
+STATE = Path(os.environ.get("ASGI_LAB_STATE") or "/var/lib/asgilab")
 
 
 def lab_ids() -> list[str]:
-    """Return the ids of this clone's labs: .lab has a directory for each, named by it."""
-    return [path.name for path in (ROOT / ".lab").glob("[0-9a-f]" * 8)]
+    """Return the ids of this clone's labs that may be there: those of .lab, and those of its inventories that have a state."""
+    kept = {path.name for path in (ROOT / ".lab").glob("[0-9a-f]" * 8)}
+    inventories = [ROOT / "inventory/lab", *ROOT.glob("molecule/inventory/*")]
+    own = {hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8] for path in inventories}
+    return sorted(kept | {ident for ident in own if (STATE / "labs" / ident).exists()})
+
+
+def lab(*arguments: str) -> bool:
+    """Have the lab's program do something as root and print what it reports; tell whether it succeeded."""
+    done = subprocess.run([sys.executable, "-B", PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"clean: {done.stderr.strip()}", file=sys.stderr)
+        return False
+    for line in json.loads(done.stdout)["told"]:
+        print(f"clean: {line}")
+    return True
 
 
 def main() -> int:
     """Clean; return the exit code."""
-    for lab in lab_ids():
-        for container in podman("ps", "--all", "--quiet", "--filter", f"label=asgi-lab={lab}"):
-            podman("rm", "--force", "--time", "0", container)
-        podman("network", "rm", f"asgi-lab-{lab}")
-        print(f"clean: removed lab asgi-lab-{lab}")
-    # Images belong to all clones on this machine, so they go with the last lab.
-    if not podman("ps", "--all", "--quiet", "--filter", "label=asgi-lab"):
-        for image in podman("images", "--quiet", "localhost/asgi-lab"):
-            podman("rmi", "--force", image)
-        podman("namespace", "drop")
-        print("clean: removed the lab's base images")
+    labs = lab_ids()
+    if labs and not lab("remove", *labs) or STATE.exists() and not lab("drop"):
+        print(
+            "clean: FAILED: the labs of this clone are not all gone, see above, so .lab and all else is kept. Labs are root's:"
+            " without a sudo that asks for no password, run `sudo make clean`.",
+            file=sys.stderr,
+        )
+        return 1
     for path in [".lab", ".venv", ".venv-sample_app", ".ruff_cache", ".pytest_cache", ".ansible"]:
         shutil.rmtree(ROOT / path, ignore_errors=True)
     for path in [ROOT / "inventory/lab/lab.yml", *ROOT.glob("molecule/inventory/*/lab.yml")]:

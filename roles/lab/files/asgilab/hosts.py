@@ -1,0 +1,183 @@
+"""A lab's hosts: which are sound, and how those that are not are replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import socket
+import time
+from pathlib import Path
+
+import images
+import network
+from lab import STATE, BrokenError, Lab, LabError, arguments_of, is_first, locked, processes, remove, status_of
+
+HOUSEKEEPING_SECONDS = 10  # that a host's SSH server, or podman after a container has ended, may take
+
+
+def provide(ident: str, wanted: dict[str, dict]) -> dict:
+    """Make the lab's hosts run as wanted: keep what is sound, replace what is not; return what was done and the hosts."""
+    lab = Lab(ident)
+    told: list[str] = []
+    with locked(lab.name):
+        sweep(ident)
+        refuse_shared_ports(wanted)
+        for last in (False, True):
+            try:
+                return {"told": told, "hosts": settle(lab, wanted, told)}
+            except BrokenError as error:
+                if last:
+                    raise LabError(f"The lab {lab.name} cannot be started, not even from nothing: {error}") from error
+                told.append(f"made the lab anew: {error}")
+                remove(lab, forget=False)
+    raise AssertionError
+
+
+def sweep(ident: str) -> None:
+    """Take the rules and addresses of labs away that are not there any more: they could stand before this lab's."""
+    for other in map(Lab, network.known(STATE / "networks") - {ident}):
+        # Whoever holds the lock takes care of that lab, and its rules come after its first process.
+        with locked(other.name, wait=False) as mine:
+            if mine and not any(arguments_of(process)[-1:] == [other.ident] and is_first(process) for process in processes()):
+                other.network.clear()
+
+
+def refuse_shared_ports(wanted: dict[str, dict]) -> None:
+    """Raise LabError if two hosts are to be published on one port."""
+    ports = [port for host in wanted.values() for port in (host["http"], host["https"]) if port]
+    if len(ports) > len(set(ports)):
+        raise LabError(
+            f"Two lab hosts ask for the same port of this machine ({', '.join(map(str, ports))}): give each its own"
+            " lab_publish_http and lab_publish_https, or 0 for any free one."
+        )
+
+
+def settle(lab: Lab, wanted: dict[str, dict], told: list[str]) -> dict[str, dict]:
+    """Make the lab's hosts run as wanted; raises BrokenError when the lab is beyond that."""
+    if not lab.first():
+        if lab.remains(forget=False):
+            told.append("took away what was left of an earlier lab")
+        remove(lab, forget=False)
+        lab.start()
+    with locked("machine"):
+        subnet = lab.network.configure(lab.ident)
+    hosts = {name: plan(lab, name, host, str(subnet[10 + number])) for number, (name, host) in enumerate(wanted.items())}
+    found = containers(lab)
+    faults = {container["Names"][0]: fault(lab, container, hosts) for container in found}
+    if faults and all(faults.values()):
+        raise BrokenError("; ".join(f"{name} {reason}" for name, reason in faults.items()))
+    for name, reason in faults.items():
+        if reason:
+            lab.podman("rm", "--force", "--time", "0", name)
+            told.append(f"removed {name}, which {reason}")
+    refuse_strangers(lab, {container["Id"] for container in found if not faults[container["Names"][0]]})
+    for host in hosts.values():
+        if host["name"] not in faults or faults[host["name"]]:
+            run(lab, host)
+            told.append(f"started {host['name']}")
+    ports = {container["Names"][0]: published(container) for container in containers(lab)}
+    return {name: host | {"ports": ports[host["name"]]} for name, host in hosts.items()}
+
+
+def plan(lab: Lab, name: str, host: dict, address: str) -> dict:
+    """Return what a host's container must be made of; a container that was made of something else is replaced."""
+    # A host keeps its hardware address when it restarts, or its neighbours would look for it in vain for a while.
+    last = address.rsplit(".", 1)[1]
+    made = host | {"name": f"{lab.name}-{name}", "address": address, "hardware_address": f"02:00:00:00:00:{int(last):02x}"}
+    return made | {"digest": hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest(), "hostname": name}
+
+
+def containers(lab: Lab) -> list[dict]:
+    """Return what podman has of the lab, whatever state it is in."""
+    return json.loads(lab.podman("ps", "--all", "--format", "json"))
+
+
+def published(container: dict) -> dict[str, int]:
+    """Return the port of this machine for each published port of the container."""
+    return {str(port["container_port"]): port["host_port"] for port in container["Ports"] or []}
+
+
+def fault(lab: Lab, container: dict, hosts: dict[str, dict]) -> str:
+    """Return what is wrong with a container; empty when it is sound. podman's own word is not enough for that."""
+    name = container["Names"][0]
+    host = {host["name"]: host for host in hosts.values()}.get(name)
+    if not host:
+        return "is not in the inventory"
+    if container["Labels"].get("asgilab-digest") != host["digest"]:
+        return "was made of something else"
+    if container["State"] != "running":
+        return f"is {container['State']}"
+    proc = lab.first() / "root/proc"
+    if status_of(proc / str(container["Pid"])).get("PPid") != conmons(proc).get(container["Id"]):
+        return "has lost its first process or its supervisor"
+    if not images.ready(host["image"], container["ImageID"]):
+        return "has lost its image"
+    if not greets(published(container).get("22", 0)):
+        return "does not answer on its port for SSH"
+    with contextlib.suppress(BrokenError):
+        lab.podman("exec", name, "true")
+        return ""
+    return "runs no programs"
+
+
+def conmons(proc: Path) -> dict[str, str]:
+    """Return the process number of each container's supervisor."""
+    found = {process.name: arguments_of(process) for process in processes(proc)}
+    return {words[words.index("-c") + 1]: number for number, words in found.items() if words and words[0].endswith("conmon")}
+
+
+def greets(port: int) -> bool:
+    """Tell whether an SSH server answers on this port, within seconds."""
+    deadline = time.monotonic() + HOUSEKEEPING_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            if connection.recv(4) == b"SSH-":
+                return True
+        time.sleep(0.2)
+    return False
+
+
+def refuse_strangers(lab: Lab, sound: set[str]) -> None:
+    """Raise BrokenError if something runs, or is reached, in the lab that podman knows nothing about."""
+    proc = lab.first() / "root/proc"
+    deadline = time.monotonic() + HOUSEKEEPING_SECONDS
+    while True:
+        supervisors = {number for container, number in conmons(proc).items() if container in sound}
+        orphans = {process.name for process in processes(proc) if status_of(process).get("PPid") == "1"} - supervisors
+        stray = lab.network.stray(sound)
+        if not orphans and not stray:
+            return
+        if time.monotonic() > deadline:
+            words = [" ".join(arguments_of(proc / number))[:80] for number in orphans]
+            raise BrokenError(f"podman knows nothing about {', '.join([*words, *(f'the rules of {name}' for name in stray)])}")
+        time.sleep(0.2)
+
+
+def refuse_taken(port: int) -> None:
+    """Raise LabError if somebody else listens on this port."""
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    except OSError as error:
+        raise LabError(
+            f"Port {port} of this machine is in use ({error.strerror}), but a lab host is to be published there. Stop what uses it"
+            " (see `ss -tlnp`), or choose another port: `make demo DEMO_PORT=8081 DEMO_HTTPS_PORT=8444`, or lab_publish_http"
+            " and lab_publish_https in the inventory."
+        ) from error
+
+
+def run(lab: Lab, host: dict) -> None:
+    """Start a host that is not there."""
+    for port in filter(None, (host["http"], host["https"])):
+        refuse_taken(port)
+    lab.podman(
+        *("run", "--detach", "--name", host["name"], "--hostname", host["hostname"], "--systemd", "always", "--privileged"),
+        *("--network", lab.name, "--ip", host["address"], "--mac-address", host["hardware_address"], "--no-hosts"),
+        *("--publish", "127.0.0.1::22", "--publish", f"127.0.0.1:{host['http'] or ''}:80"),
+        *("--publish", f"127.0.0.1:{host['https'] or ''}:443", "--cgroup-parent", f"/asgilab/{lab.ident}", "--pids-limit", "0"),
+        *("--shm-size", "512m", "--ulimit", f"nofile={min(host['nofile'], 1024)}:{host['nofile']}"),
+        *("--ulimit", f"nproc={host['nproc']}:{host['nproc']}", "--restart", "always", "--stop-timeout", "30"),
+        *("--label", f"asgilab={lab.ident}", "--label", f"asgilab-digest={host['digest']}"),
+        *(host["image"], "/sbin/init", *(f"systemd.mask={unit}" for unit in host["masked"])),
+    )

@@ -1,0 +1,107 @@
+"""The base images: one store for all labs of this machine, which only reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+from lab import IDENT, STATE, BrokenError, Lab, LabError, locked, remove
+
+STORE = Lab("images")
+
+
+def ready(name: str, ident: str = "") -> bool:
+    """Tell whether the store has this image, under this id if one is given, with its files."""
+    with contextlib.suppress(OSError, ValueError):
+        for record in json.loads((STORE.storage / "overlay-images/images.json").read_text()):
+            if is_called(record, name) and ident in ("", record["id"]):
+                paths = STORE.storage / f"overlay/{record['layer']}/diff", STORE.storage / f"vfs/dir/{record['layer']}"
+                return any((path / "usr").is_dir() or (path / "etc").is_dir() for path in paths)
+    return False
+
+
+def is_called(record: dict, name: str) -> bool:
+    """Tell whether a record of the store is that of the image with this name, which may leave registry and tag out."""
+    if "@" in name:
+        return record.get("digest") == name.split("@")[1]
+    full = name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
+    return any(f"/{known}".endswith(f"/{full}") for known in record.get("names") or [])
+
+
+def provide(ident: str, wanted: dict[str, dict]) -> dict:
+    """Put the images, which the lab with this id is going to use, into the store; return what was done."""
+    with locked("machine"):
+        # From now on the images are kept: see drop().
+        Lab(ident).directory.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        return {"told": [text for text in pool.map(lambda item: provide_one(*item), wanted.items()) if text]}
+
+
+def provide_one(name: str, recipe: dict) -> str:
+    """Put one image into the store if it is not there: build it if there is a recipe; return what was done."""
+    if ready(name):
+        return ""
+    archive = STATE / f"{hashlib.sha256(name.encode()).hexdigest()[:12]}.tar"
+    # Two labs may want it at once: one builds, the other waits.
+    with locked(archive.name):
+        if ready(name):
+            return ""
+        try:
+            if recipe:
+                build(name, [*recipe["command"], str(archive), *recipe["sources"]], recipe["advice"])
+                fill(name, "import", "--change", 'CMD ["/sbin/init"]', str(archive), name)
+                return f"built {name}"
+            # An image that the user's own podman has as root, else one of a registry.
+            save = ["podman", "save", "--output", str(archive), name]
+            if subprocess.run(save, capture_output=True, check=False).returncode == 0:
+                fill(name, "load", "--input", str(archive))
+            else:
+                fill(name, "pull", name)
+            return f"fetched {name}"
+        finally:
+            archive.unlink(missing_ok=True)
+
+
+def build(name: str, command: list[str], advice: str) -> None:
+    """Install Debian into an archive."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"{name} could not be built: {advice} The last words were:\n{done.stderr[-1500:]}")
+
+
+def fill(name: str, *command: str) -> None:
+    """Let podman put an image into the store; a store that takes none, and that nobody uses, is made anew."""
+    with locked("images"):
+        for last in (False, True):
+            remove(STORE)
+            STORE.start()
+            try:
+                STORE.podman(*command)
+                if ready(name):
+                    return
+                raise BrokenError(f"it is not there after podman {command[0]}")
+            except BrokenError as error:
+                others = [lab.name for path in (STATE / "labs").glob(IDENT) if (lab := Lab(path.name)).first()]
+                if last or others:
+                    kept = f" The store is kept, because {', '.join(others)} uses it." if others else ""
+                    raise LabError(f"{name} does not get into the store {STORE.storage}: {error}.{kept}") from error
+                shutil.rmtree(STORE.storage, ignore_errors=True)
+            finally:
+                remove(STORE)
+
+
+def drop() -> dict:
+    """Take the store and all else that labs share away, unless there is a lab; return what was done."""
+    if not STATE.exists():
+        return {"told": []}
+    with locked("machine"):
+        labs = [f"asgilab-{path.name}" for path in sorted((STATE / "labs").glob(IDENT))]
+        if labs:
+            return {"told": [f"kept the base images, because {', '.join(labs)} uses them"]}
+        remove(STORE)
+        shutil.rmtree(STATE)
+        return {"told": ["removed the base images"]}

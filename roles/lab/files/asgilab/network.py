@@ -1,0 +1,159 @@
+"""A lab's network: its addresses, and the rules that netavark writes for it into the machine's firewall."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+# One of these 2,048 networks is a lab's. A wider route, a VPN's 10.0.0.0/8 say, leaves no choice; ours is narrower and wins.
+POOL = list(ipaddress.ip_network("10.200.0.0/13").subnets(new_prefix=24))
+NAME = re.compile(r"\basgilab-([0-9a-f]{8})\b")
+BRIDGE = re.compile(r"asgilab([0-9a-f]{8})")
+
+
+class Network:
+    """The network of the lab with this name; directory holds the configuration of every lab's network."""
+
+    def __init__(self, name: str, bridge: str, directory: Path) -> None:
+        """Know the names by which netavark calls what belongs to the network."""
+        self.name = name
+        self.bridge = bridge
+        self.file = directory / f"{name}.json"
+        # As netavark makes them of a network's name, for iptables and for nftables.
+        digest = hashlib.sha512(name.encode()).hexdigest().upper()
+        self.chains = [f"NETAVARK-{digest[:13]}", f"NETAVARK-DN-{digest[:13]}"]
+        self.prefix = f"nv_{digest[:8].lower()}_"
+
+    def subnet(self) -> ipaddress.IPv4Network:
+        """Return the network's addresses; raises FileNotFoundError, ValueError or KeyError when it has none."""
+        return ipaddress.ip_network(json.loads(self.file.read_text())["subnets"][0]["subnet"])
+
+    def configure(self, ident: str) -> ipaddress.IPv4Network:
+        """Give the network addresses that nobody else has, unless it has some; return them. Needs the machine's lock."""
+        try:
+            return self.subnet()
+        except (FileNotFoundError, ValueError, KeyError):
+            taken = occupied(self.file.parent)
+        start = int(ident, 16) % len(POOL)
+        subnet = next(net for net in POOL[start:] + POOL[:start] if not any(net.overlaps(other) for other in taken))
+        configuration = {
+            "name": self.name,
+            "id": hashlib.sha256(self.name.encode()).hexdigest(),
+            "driver": "bridge",
+            "network_interface": self.bridge,
+            "subnets": [{"subnet": str(subnet), "gateway": str(subnet[1])}],
+            "ipv6_enabled": False,
+            "internal": False,
+            "dns_enabled": False,
+            "ipam_options": {"driver": "host-local"},
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps(configuration))
+        return subnet
+
+    def own_rules(self) -> list[tuple[str, str]]:
+        """Return the (table, rule) pairs of iptables that are this network's."""
+        rules = saved_rules()
+        # A rule that concerns addresses alone is known by those that are sent to the network's own chain.
+        own = {rule.split()[3] for _, rule in rules if rule.startswith("-A POSTROUTING -s") and rule.split()[-1] in self.chains}
+        own |= {self.bridge, *self.chains}
+        return [
+            (table, rule)
+            for table, rule in rules
+            if own & set(words := shlex.split(rule)) or any(f"name: {self.name} " in word for word in words)
+        ]
+
+    def stray(self, containers: set[str]) -> list[str]:
+        """Return the containers, other than these, to which a rule of this network leads."""
+        return sorted(
+            {found[1] for _, rule in self.own_rules() if (found := re.search(r" id: ([0-9a-f]{64})", rule))} - containers
+        )
+
+    def nft(self) -> list[str]:
+        """Return the commands that delete this network's rules and chains from netavark's own table of nftables."""
+        listing = run("nft", "--json", "list", "table", "inet", "netavark")
+        items = json.loads(listing)["nftables"] if listing else []
+        rules = [item["rule"] for item in items if "rule" in item]
+        chains = [item["chain"]["name"] for item in items if "chain" in item and item["chain"]["name"].startswith(self.prefix)]
+        own = [
+            rule
+            for rule in rules
+            if rule["chain"] in chains or any(word in json.dumps(rule) for word in (self.prefix, self.bridge))
+        ]
+        commands = [f"delete rule inet netavark {rule['chain']} handle {rule['handle']}" for rule in own]
+        return commands + [f"delete chain inet netavark {chain}" for chain in chains]
+
+    def clear(self) -> None:
+        """Take the network's rules, its bridge and its configuration away."""
+        # Again when others change the tables meanwhile: each set of deletions succeeds or fails as a whole.
+        for _ in range(10):
+            tables: dict[str, list[str]] = {}
+            for table, rule in self.own_rules():
+                tables.setdefault(table, []).append(f"-D{rule.removeprefix('-A')}")
+            for chain in own_chains(self.chains):
+                tables.setdefault("nat", []).append(f"-X {chain}")
+            for table, lines in tables.items():
+                run("iptables-restore", "--noflush", "--wait", "10", text="\n".join([f"*{table}", *lines, "COMMIT", ""]))
+            commands = self.nft()
+            if commands:
+                run("nft", "--file", "-", text="\n".join(commands))
+            if not tables and not commands:
+                break
+        if Path("/sys/class/net", self.bridge).exists():
+            run("ip", "link", "delete", self.bridge)
+        self.file.unlink(missing_ok=True)
+
+    def remains(self) -> list[str]:
+        """Return what there is of the network, in words."""
+        left = [f"rule of iptables: {rule}" for _, rule in self.own_rules()]
+        left += [f"chain of iptables: {chain}" for chain in own_chains(self.chains)]
+        left += [f"rule of nftables, which this removes: nft {command}" for command in self.nft()]
+        left += [f"address and bridge {self.bridge}" for _ in range(Path("/sys/class/net", self.bridge).exists())]
+        return left + [f"file {self.file}" for _ in range(self.file.exists())]
+
+
+def occupied(directory: Path) -> list[ipaddress.IPv4Network]:
+    """Return the networks that this machine knows a way to, and those of all labs."""
+    found = [route["dst"] for route in json.loads(run("ip", "-4", "-json", "route", "show", "table", "all") or "[]")]
+    for file in directory.glob("*.json"):
+        found += re.findall(r'"subnet": *"([0-9./]+)"', file.read_text())
+    networks = [ipaddress.ip_network(text, strict=False) for text in found if text != "default"]
+    return [net for net in networks if net.prefixlen > 13]
+
+
+def known(directory: Path) -> set[str]:
+    """Return the ids of all labs of which the machine's network has a trace."""
+    names = {found[1] for _, rule in saved_rules() if (found := NAME.search(rule))}
+    names |= {found[1] for path in Path("/sys/class/net").iterdir() if (found := BRIDGE.fullmatch(path.name))}
+    return names | {found[1] for path in directory.glob("*.json") if (found := NAME.search(path.name))}
+
+
+def saved_rules() -> list[tuple[str, str]]:
+    """Return all rules of iptables, with their tables."""
+    table, rules = "", []
+    for line in run("iptables-save").splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith("-A "):
+            rules.append((table, line))
+    return rules
+
+
+def own_chains(names: list[str]) -> list[str]:
+    """Return those of the names that are chains of iptables' table nat."""
+    chains = {line[1:].split()[0] for line in run("iptables-save", "-t", "nat").splitlines() if line.startswith(":")}
+    return [name for name in names if name in chains]
+
+
+def run(*command: str, text: str | None = None) -> str:
+    """Run a command and return its output; empty when it fails or is not there: what counts is what is left afterwards."""
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
