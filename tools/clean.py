@@ -46,10 +46,13 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    for path in [".lab", ".venv", ".venv-sample_app", ".ruff_cache", ".pytest_cache", ".ansible"]:
-        shutil.rmtree(ROOT / path, ignore_errors=True)
     for path in [ROOT / "inventory/lab/lab.yml", *ROOT.glob("molecule/inventory/*/lab.yml")]:
         path.unlink(missing_ok=True)
+    for path in [".venv", ".venv-sample_app", ".ruff_cache", ".pytest_cache", ".ansible", ".lab"]:
+        shutil.rmtree(ROOT / path, ignore_errors=True)
+        if (ROOT / path).exists():
+            print(f"clean: FAILED: {path} has files that this user may not remove; run `sudo make clean`", file=sys.stderr)
+            return 1
     print("clean: system packages that make setup installed are kept (apt-get remove takes them away)")
     return 0
 

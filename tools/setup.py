@@ -23,6 +23,7 @@ LAB_PACKAGES = [
     "ca-certificates",
     "crun",
     "debian-archive-keyring",
+    "iproute2",
     "iptables",
     "mmdebstrap",
     "netavark",

@@ -70,6 +70,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+# The lab's program looks there, too: Debian keeps iptables and runc where a user's own path does not lead.
+SEARCH_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 # Options that name a file are left out: the file is not on the lab host.
 APT_OPTION = re.compile(
@@ -177,7 +179,7 @@ def main() -> None:
     bundles += [Path(os.environ[name]) for name in CERTIFICATE_VARIABLES if os.environ.get(name)]
     module.exit_json(
         changed=False,
-        missing_tools=[tool for tool in module.params["tools"] if not shutil.which(tool)],
+        missing_tools=[tool for tool in module.params["tools"] if not shutil.which(tool, path=SEARCH_PATH)],
         root=becomes_root(),
         mirror=read_mirror(),
         apt_options=apt_options(dump),

@@ -109,7 +109,8 @@ def fault(lab: Lab, container: dict, hosts: dict[str, dict]) -> str:
     if container["State"] != "running":
         return f"is {container['State']}"
     proc = lab.first() / "root/proc"
-    if status_of(proc / str(container["Pid"])).get("PPid") != conmons(proc).get(container["Id"]):
+    status = status_of(proc / str(container["Pid"]))
+    if status.get("State", "Z").startswith("Z") or status["PPid"] != conmons(proc).get(container["Id"]):
         return "has lost its first process or its supervisor"
     if not images.ready(host["image"], container["ImageID"]):
         return "has lost its image"
@@ -124,7 +125,8 @@ def fault(lab: Lab, container: dict, hosts: dict[str, dict]) -> str:
 def conmons(proc: Path) -> dict[str, str]:
     """Return the process number of each container's supervisor."""
     found = {process.name: arguments_of(process) for process in processes(proc)}
-    return {words[words.index("-c") + 1]: number for number, words in found.items() if words and words[0].endswith("conmon")}
+    supervisors = {number: words for number, words in found.items() if words and words[0].endswith("conmon") and "-c" in words}
+    return {words[words.index("-c") + 1]: number for number, words in supervisors.items()}
 
 
 def greets(port: int) -> bool:
@@ -141,7 +143,8 @@ def greets(port: int) -> bool:
 def refuse_strangers(lab: Lab, sound: set[str]) -> None:
     """Raise BrokenError if something runs, or is reached, in the lab that podman knows nothing about."""
     proc = lab.first() / "root/proc"
-    deadline = time.monotonic() + HOUSEKEEPING_SECONDS
+    # podman clears away after a host for a while; with no other host to be spared, that need not be waited for.
+    deadline = time.monotonic() + (HOUSEKEEPING_SECONDS if sound else 0)
     while True:
         supervisors = {number for container, number in conmons(proc).items() if container in sound}
         orphans = {process.name for process in processes(proc) if status_of(process).get("PPid") == "1"} - supervisors

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from lab import IDENT, STATE, BrokenError, Lab, LabError, locked, remove
 
@@ -19,9 +20,19 @@ def ready(name: str, ident: str = "") -> bool:
     with contextlib.suppress(OSError, ValueError):
         for record in json.loads((STORE.storage / "overlay-images/images.json").read_text()):
             if is_called(record, name) and ident in ("", record["id"]):
-                paths = STORE.storage / f"overlay/{record['layer']}/diff", STORE.storage / f"vfs/dir/{record['layer']}"
-                return any((path / "usr").is_dir() or (path / "etc").is_dir() for path in paths)
+                return any((directory / "usr").is_dir() for directory in layers(record["layer"]))
     return False
+
+
+def layers(layer: str) -> list[Path]:
+    """Return the directories of a layer and of those below it; raises OSError or ValueError if the store is damaged."""
+    parents = {item["id"]: item.get("parent") for item in json.loads((STORE.storage / "overlay-layers/layers.json").read_text())}
+    found = []
+    while layer:
+        directory = STORE.storage / "overlay" / layer / "diff"
+        found.append(directory if directory.exists() else STORE.storage / "vfs/dir" / layer)
+        layer = parents.get(layer)
+    return found
 
 
 def is_called(record: dict, name: str) -> bool:
@@ -34,33 +45,32 @@ def is_called(record: dict, name: str) -> bool:
 
 def provide(ident: str, wanted: dict[str, dict]) -> dict:
     """Put the images, which the lab with this id is going to use, into the store; return what was done."""
+    lab = Lab(ident)
     with locked("machine"):
         # From now on the images are kept: see drop().
-        Lab(ident).directory.mkdir(parents=True, exist_ok=True)
+        lab.directory.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool:
-        return {"told": [text for text in pool.map(lambda item: provide_one(*item), wanted.items()) if text]}
+        return {"told": [text for text in pool.map(lambda item: provide_one(lab, *item), wanted.items()) if text]}
 
 
-def provide_one(name: str, recipe: dict) -> str:
+def provide_one(lab: Lab, name: str, recipe: dict) -> str:
     """Put one image into the store if it is not there: build it if there is a recipe; return what was done."""
-    if ready(name):
-        return ""
     archive = STATE / f"{hashlib.sha256(name.encode()).hexdigest()[:12]}.tar"
     # Two labs may want it at once: one builds, the other waits.
-    with locked(archive.name):
+    with locked(archive.name) if not ready(name) else contextlib.nullcontext():
         if ready(name):
             return ""
         try:
             if recipe:
                 build(name, [*recipe["command"], str(archive), *recipe["sources"]], recipe["advice"])
-                fill(name, "import", "--change", 'CMD ["/sbin/init"]', str(archive), name)
+                fill(lab, name, "import", "--change", 'CMD ["/sbin/init"]', str(archive), name)
                 return f"built {name}"
             # An image that the user's own podman has as root, else one of a registry.
             save = ["podman", "save", "--output", str(archive), name]
             if subprocess.run(save, capture_output=True, check=False).returncode == 0:
-                fill(name, "load", "--input", str(archive))
+                fill(lab, name, "load", "--input", str(archive))
             else:
-                fill(name, "pull", name)
+                fill(lab, name, "pull", name)
             return f"fetched {name}"
         finally:
             archive.unlink(missing_ok=True)
@@ -73,19 +83,22 @@ def build(name: str, command: list[str], advice: str) -> None:
         raise LabError(f"{name} could not be built: {advice} The last words were:\n{done.stderr[-1500:]}")
 
 
-def fill(name: str, *command: str) -> None:
-    """Let podman put an image into the store; a store that takes none, and that nobody uses, is made anew."""
+def fill(lab: Lab, name: str, *command: str) -> None:
+    """Let podman put an image into the store; a store that takes none, and that no other lab uses, is made anew."""
     with locked("images"):
         for last in (False, True):
             remove(STORE)
             STORE.start()
             try:
+                # What is there of a damaged image would be taken for a part of the new one.
+                STORE.podman("rmi", "--force", "--ignore", name)
                 STORE.podman(*command)
                 if ready(name):
                     return
                 raise BrokenError(f"it is not there after podman {command[0]}")
             except BrokenError as error:
-                others = [lab.name for path in (STATE / "labs").glob(IDENT) if (lab := Lab(path.name)).first()]
+                labs = [Lab(path.name) for path in (STATE / "labs").glob(IDENT)]
+                others = [other.name for other in labs if other.ident != lab.ident and other.first()]
                 if last or others:
                     kept = f" The store is kept, because {', '.join(others)} uses it." if others else ""
                     raise LabError(f"{name} does not get into the store {STORE.storage}: {error}.{kept}") from error

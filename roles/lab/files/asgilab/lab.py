@@ -129,7 +129,7 @@ class Lab:
             output("umount", "-R", "/sys/fs/cgroup")
             mount("-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
         # What podman keeps of running containers (state, addresses, networks, locks) is the lab's own and goes with it.
-        for directory in (self.directory / "run", "/run/containers", "/run/netns", "/dev/shm"):
+        for directory in ("/run/containers", "/run/netns", "/dev/shm"):
             Path(directory).mkdir(parents=True, exist_ok=True)
             mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", directory)
         # Out of the user's session, which systemd may end.
@@ -159,7 +159,7 @@ class Lab:
         images = [] if self.ident == "images" else ["--storage-opt", f"{driver}.imagestore={STATE}/images"]
         return [
             *("podman", "--root", str(self.storage), "--storage-driver", driver, *images),
-            *("--runroot", f"{self.directory}/run/storage", "--tmpdir", f"{self.directory}/run/libpod"),
+            *("--runroot", "/run/containers/storage", "--tmpdir", "/run/containers/libpod"),
             *("--volumepath", f"{self.directory}/volumes", "--network-config-dir", f"{STATE}/networks"),
             *("--cgroup-manager", "cgroupfs", "--runtime", "runc", *arguments),
         ]
@@ -184,9 +184,11 @@ class Lab:
             subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
         if not self.mounts() and self.directory.exists():
             for path in self.directory.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            if forget:
-                self.directory.rmdir()
+                shutil.rmtree(path, ignore_errors=True)
+            # What resists is seen by remains().
+            with contextlib.suppress(OSError):
+                (self.directory / "first").unlink(missing_ok=True)
+                self.directory.rmdir() if forget else None
         tidy = 'umount -R "$0" && mount -t cgroup2 cgroup2 "$0" && { find "$0/asgilab/$1" -depth -type d -exec rmdir {} +; rmdir "$0/asgilab"; }'
         deadline = time.monotonic() + 10
         while True:

@@ -1,0 +1,57 @@
+"""A base image, and clones whose labs are none of this machine's others."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from labs import Clone, as_root, free_port
+
+
+def base_directory() -> Path | None:
+    """Return the files of a base image that this machine's labs have, if there is one."""
+    images = Path("/var/lib/asgilab/images")
+    listing = as_root("cat", images / "overlay-images/images.json", check=False).stdout
+    for record in json.loads(listing or "[]"):
+        if any(name.startswith("localhost/asgilab:debian12-") for name in record.get("names", [])):
+            return images / "overlay" / record["layer"] / "diff"
+    return None
+
+
+@pytest.fixture(scope="session")
+def room() -> Iterator[Path]:
+    """A directory with an archive of Debian, for clones and their state; everybody may read it."""
+    with tempfile.TemporaryDirectory(prefix="labs", dir="/var/tmp") as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        base = base_directory()
+        if base:
+            unneeded = ("./var/lib/apt", "./usr/lib/python3*", "./usr/lib/*/gconv")
+            excluded = [f"--exclude={pattern}" for pattern in unneeded]
+            as_root("tar", "--create", "--file", path / "base.tar", *excluded, "--directory", base, ".")
+        else:
+            packages = "ca-certificates,dbus,iproute2,openssh-server,procps,python3,sudo,systemd,systemd-sysv"
+            as_root("mmdebstrap", "--variant=minbase", f"--include={packages}", "bookworm", path / "base.tar")
+        yield path
+        as_root("rm", "-rf", path / "base.tar", path / "state")
+
+
+@pytest.fixture(scope="session")
+def make_clone(room) -> Iterator[Callable[[str], Clone]]:
+    """Makes a clone of this name; its lab is taken away in the end."""
+    clones = []
+
+    def make(name: str) -> Clone:
+        clones.append(Clone(room / name, room / "state", free_port()))
+        return clones[-1]
+
+    yield make
+    for clone in clones:
+        as_root("env", f"ASGI_LAB_STATE={clone.state}", *clone.program, "remove", clone.ident)
+
+
+@pytest.fixture(scope="session")
+def clone(make_clone) -> Clone:
+    """One clone."""
+    return make_clone("one")

@@ -1,0 +1,154 @@
+"""Clones of the project with a lab each, in a state directory of their own, and what a user can see of them."""
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = shutil.which("python3", path="/usr/bin") or sys.executable
+MASKED = ["systemd-sysctl.service", "systemd-modules-load.service", "systemd-udevd.service", "systemd-udev-trigger.service"]
+IMAGE = "localhost/asgilab:healing"
+
+
+def as_root(*command: str | Path, check: bool = True, **options) -> subprocess.CompletedProcess:
+    """Run a command as root and return what became of it; on failure its words are in the error."""
+    prefix = [] if os.geteuid() == 0 else ["sudo", "-n", "--"]
+    done = subprocess.run([*prefix, *map(str, command)], capture_output=True, text=True, check=False, **options)
+    assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def greeting(port: int) -> str:
+    """Return which lab answers on this port of the machine; empty if none does."""
+    with contextlib.suppress(OSError, IndexError), socket.create_connection(("127.0.0.1", port), timeout=3) as connection:
+        return connection.recv(100).decode().split()[-1]
+    return ""
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until the condition holds, for so many seconds at most."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {inspect.getsource(condition)}"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+class Clone:
+    """A clone of the project in this directory, with one lab of one host that is published on this port."""
+
+    def __init__(self, directory: Path, state: Path, port: int) -> None:
+        """Copy what a lab needs."""
+        for part in ("ansible.cfg", "tools", "playbooks", "roles/lab"):
+            target = directory / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / part, target, ignore=ignored) if (ROOT / part).is_dir() else shutil.copy(ROOT / part, target)
+        inventory = directory / "inventory/lab"
+        inventory.mkdir(parents=True)
+        host = {"lab_publish_http": port, "lab_base": "debian12"}
+        (inventory / "hosts.yml").write_text(json.dumps({"all": {"children": {"lab": {"hosts": {"one": host}}}}}))
+        self.directory = directory
+        self.state = state
+        self.port = port
+        self.program = [PYTHON, "-B", directory / "roles/lab/files/asgilab"]
+        self.environment = {**os.environ, "ASGI_LAB_STATE": str(state), "ANSIBLE_CONFIG": str(directory / "ansible.cfg")}
+        self.ident = hashlib.sha256(str(inventory.resolve()).encode()).hexdigest()[:8]
+        self.name = f"asgilab-{self.ident}"
+        self.lab = state / "labs" / self.ident
+
+    def call(self, *arguments: str, wanted: dict | None = None) -> dict:
+        """Run the lab's program, as the role does, and return what it prints."""
+        done = subprocess.run(
+            [*self.program, *arguments],
+            input=json.dumps(wanted),
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        return json.loads(done.stdout)
+
+    def boot(self) -> list[str]:
+        """Boot the lab as make demo and make test do, and see that its host answers; return what was done."""
+        (self.directory / ".lab" / self.ident).mkdir(parents=True, exist_ok=True)
+        recipe = {"command": ["sh", "-c", 'cp "$1" "$0"'], "sources": [str(self.state.parent / "base.tar")], "advice": ""}
+        told = self.call("images", self.ident, wanted={IMAGE: recipe})["told"]
+        host = {"image": IMAGE, "http": self.port, "https": 0, "nofile": 1024, "nproc": 4096, "masked": MASKED}
+        answer = self.call("hosts", self.ident, wanted={"one": host})
+        if answer["told"]:
+            wait_until(lambda: self.execute("systemctl is-system-running --wait").stdout.strip() in ("running", "degraded"))
+            self.execute(
+                "systemctl stop ssh.service; ssh-keygen -A && mkdir -p /run/sshd &&"
+                f" /usr/sbin/sshd -p 22 -p 80 -o VersionAddendum={self.name}",
+                check=True,
+            )
+        for port in (self.port, answer["hosts"]["one"]["ports"]["22"]):
+            assert greeting(port) == self.name, f"port {port} of {self.name}:\n{self.report()}"
+        return told + answer["told"]
+
+    def execute(self, script: str, check: bool = False) -> subprocess.CompletedProcess:
+        """Run a shell script on the host."""
+        return self.podman("exec", f"{self.name}-one", "sh", "-c", script, check=check)
+
+    def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run the lab's podman by the role's wrapper."""
+        wrapper = self.directory / "roles/lab/files/podman"
+        done = subprocess.run([wrapper, *arguments], capture_output=True, text=True, check=False, env=self.environment)
+        assert not check or done.returncode == 0, f"{arguments}: {done.stderr}"
+        return done
+
+    def clean(self, *prefix: str) -> subprocess.CompletedProcess:
+        """Run make clean's program."""
+        command = [*prefix, PYTHON, self.directory / "tools/clean.py"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment)
+
+    def container(self) -> dict:
+        """Return what podman has of the host."""
+        return json.loads(self.podman("container", "inspect", f"{self.name}-one").stdout)[0]
+
+    def first(self) -> str:
+        """Return the number of the lab's first process."""
+        return as_root("cat", self.lab / "first").stdout
+
+    def rules(self) -> list[str]:
+        """Return all rules of iptables that are the lab's, as iptables-save prints them."""
+        chain = hashlib.sha512(self.name.encode()).hexdigest()[:13].upper()
+        lines = as_root("iptables-save").stdout.splitlines()
+        subnets = {line.split()[3] for line in lines if line.startswith("-A POSTROUTING -s") and chain in line}
+        words = (chain, self.name, f"asgilab{self.ident}", *subnets)
+        return [line for line in lines if line.startswith(("-A", ":")) and any(word in line for word in words)]
+
+    def traces(self) -> list[str]:
+        """Return everything on this machine that is the lab's, looked for without the lab's own program."""
+        inside = [
+            line for line in as_root("ps", "-eo", "pid,args").stdout.splitlines() if self.name in line or str(self.lab) in line
+        ]
+        found = [f"process {line}" for line in inside if "ps -eo" not in line]
+        found += [f"mount {line}" for line in Path("/proc/self/mounts").read_text().splitlines() if self.ident in line]
+        found += [f"address {line}" for line in as_root("ip", "-oneline", "address").stdout.splitlines() if self.ident in line]
+        found += [f"rule {line}" for line in self.rules()]
+        listening = as_root("ss", "-Hltn", f"sport = :{self.port}").stdout
+        found += [f"port {listening}"] if listening else []
+        cgroups = as_root("find", "/sys/fs/cgroup", "-type", "d", "-name", self.ident).stdout.splitlines()
+        found += [f"cgroup {path}" for path in cgroups]
+        return found + [f"directory {self.lab}" for _ in range(self.lab.exists())]
+
+    def report(self) -> str:
+        """Return what one would look at when the lab is not as it should be."""
+        return "\n".join([*self.traces(), self.podman("ps", "--all", check=False).stdout])

@@ -1,0 +1,172 @@
+"""Whatever state a lab is left in, its next boot gets through by itself, and make clean leaves nothing of it."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from labs import Clone, as_root, wait_until
+
+
+def inside(clone: Clone, *command: str) -> None:
+    """Run a command of this machine in the lab's namespaces."""
+    namespaces = f"/proc/{clone.first()}/ns"
+    as_root("nsenter", f"--mount={namespaces}/mnt", f"--pid={namespaces}/pid", "--", *command)
+
+
+def kill(clone: Clone, number: int, signal_number: int = signal.SIGKILL) -> None:
+    """Send a signal to a process of the lab, whose number is the one that it has there."""
+    inside(clone, "kill", f"-{int(signal_number)}", str(number))
+
+
+def end(clone: Clone) -> None:
+    """Kill the lab's first process, and wait until the kernel has ended all others."""
+    first = clone.first()
+    as_root("kill", "-9", first)
+    wait_until(lambda: not Path("/proc", first).exists())
+
+
+def removed_by_half(clone: Clone) -> None:
+    """What podman keeps of the container is gone, and half of its files; the host runs."""
+    as_root("find", clone.lab / "storage/overlay-containers" / clone.container()["Id"], "-xdev", "-type", "f", "-delete")
+    clone.execute("rm -rf /usr/bin")
+
+
+def unknown_to_podman(clone: Clone) -> None:
+    """The host runs, and podman has never heard of it."""
+    as_root("find", clone.lab / "storage/libpod", clone.lab / "storage", "-maxdepth", "1", "-name", "*.db", "-delete")
+    as_root("find", clone.lab / "storage", "-maxdepth", "1", "-name", "db.sql*", "-delete")
+
+
+def without_conmon(clone: Clone) -> None:
+    """The host runs, its supervisor was killed."""
+    kill(clone, clone.container()["State"]["ConmonPid"])
+
+
+def conmon_alone(clone: Clone) -> None:
+    """The host was killed, and its supervisor hangs."""
+    state = clone.container()["State"]
+    kill(clone, state["ConmonPid"], signal.SIGSTOP)
+    kill(clone, state["Pid"])
+
+
+def address_held(clone: Clone) -> None:
+    """The container is gone, its address is still given to it."""
+    leases = f"/proc/{clone.first()}/root/run/containers/networks/ipam.db"
+    as_root("cp", leases, clone.lab / "kept")
+    clone.podman("rm", "--force", "--time", "0", f"{clone.name}-one")
+    as_root("cp", clone.lab / "kept", leases)
+
+
+def rules_left(clone: Clone) -> None:
+    """The container is gone; the rule for its port leads to an address that nobody has, and stands before any new one."""
+    address = clone.container()["NetworkSettings"]["Networks"][clone.name]["IPAddress"]
+    lines = [line.replace(f"--to-destination {address}:", f"--to-destination {address}9:") for line in clone.rules()]
+    clone.podman("rm", "--force", "--time", "0", f"{clone.name}-one")
+    nat = [line.replace("-A", "-I", 1) for line in lines if "--dport" in line or line.startswith(":")]
+    as_root("iptables-restore", "--noflush", "--wait", "10", input="\n".join(["*nat", *nat, "COMMIT", ""]))
+
+
+def unreachable(clone: Clone) -> None:
+    """The host runs; somebody flushed the machine's rules and took the bridge away."""
+    for line in clone.rules():
+        table = "filter" if "NETAVARK_FORWARD" in line or "ISOLATION" in line else "nat"
+        if line.startswith("-A"):
+            text = f"*{table}\n-D{line.removeprefix('-A')}\nCOMMIT\n"
+            as_root("iptables-restore", "--noflush", "--wait", "10", input=text)
+    as_root("ip", "link", "delete", f"asgilab{clone.ident}")
+
+
+def image_gone(clone: Clone) -> None:
+    """The store of base images was removed below the running host."""
+    as_root("rm", "-rf", clone.state / "images")
+
+
+def image_damaged(clone: Clone) -> None:
+    """The store of base images lists an image whose files are gone."""
+    as_root(
+        "find",
+        clone.state / "images/overlay",
+        "-mindepth",
+        "3",
+        "-maxdepth",
+        "3",
+        "-name",
+        "usr",
+        "-exec",
+        "rm",
+        "-rf",
+        "{}",
+        "+",
+    )
+
+
+def namespace_gone(clone: Clone) -> None:
+    """Every process of the lab was killed; its rules and addresses are still there."""
+    end(clone)
+
+
+def machine_restarted(clone: Clone) -> None:
+    """Nothing but the files is there, and the number of the lab's first process is somebody else's."""
+    unreachable(clone)
+    end(clone)
+    as_root("sh", "-c", f"printf 1 >{clone.lab}/first")
+
+
+def files_gone(clone: Clone) -> None:
+    """The lab's files were removed below the running host, which goes on making new ones."""
+    for part in (clone.lab, clone.state / "networks", clone.state / "locks"):
+        as_root("rm", "-rf", "--one-file-system", part, check=False)
+    assert not (clone.lab / "first").exists()
+
+
+STATES = [
+    removed_by_half,
+    unknown_to_podman,
+    without_conmon,
+    conmon_alone,
+    address_held,
+    rules_left,
+    unreachable,
+    image_gone,
+    image_damaged,
+    namespace_gone,
+    machine_restarted,
+    files_gone,
+]
+by_name = pytest.mark.parametrize("break_it", STATES, ids=lambda state: state.__name__)
+
+
+def test_a_sound_lab_is_left_alone(clone):
+    clone.boot()
+    container = clone.container()["Id"]
+    assert clone.boot() == []
+    assert clone.container()["Id"] == container
+
+
+@by_name
+def test_the_next_boot_gets_through(clone, break_it: Callable[[Clone], None]):
+    clone.boot()
+    break_it(clone)
+    told = clone.boot()
+    assert any("started" in line for line in told), f"the broken host was taken for a sound one: {told}\n{clone.report()}"
+    assert clone.boot() == []
+
+
+@pytest.fixture
+def another(clone) -> Iterator[None]:
+    """Another clone's lab, for whose sake the base images stay, so that the test need not make them each time."""
+    directory = clone.state / "labs/0123abcd"
+    as_root("mkdir", "-p", directory)
+    yield
+    as_root("rm", "-rf", directory)
+
+
+@by_name
+def test_clean_leaves_nothing(clone, another, break_it: Callable[[Clone], None]):
+    clone.boot()
+    break_it(clone)
+    cleaned = clone.clean()
+    assert cleaned.returncode == 0, cleaned.stderr
+    assert clone.traces() == []
+    assert not (clone.directory / ".lab").exists()
