@@ -750,5 +750,5 @@ def test_an_instance_that_does_not_serve_in_time_is_refused(app: App, systemd: S
     began = time.monotonic()
     with pytest.raises(Refused, match=rf"shop@{A}.service did not serve within 0.1 s") as refused:
         Instance(app, A).start(timeout=0.1)
-    assert time.monotonic() - began < 10
+    assert 0.1 <= time.monotonic() - began < 120, "it ends by itself"
     assert refused.value.details == "the last line of the journal"

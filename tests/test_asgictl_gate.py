@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Self
 
 import pytest
@@ -18,6 +19,9 @@ from asgictl.probe import get, shake_hands
 from asgictl.release import Release
 from fake_host import A, B, put_release
 from fake_site import Handler, serving, sound
+
+# Seconds that tell a wait from a hang.
+PATIENCE = 120
 
 
 @pytest.fixture(autouse=True)
@@ -58,11 +62,14 @@ def test_the_gate_asks_again_until_the_last_worker_has_answered(app: App) -> Non
     assert len(server.seen) >= 20
 
 
-def test_a_worker_that_never_answers_fails_the_gate_at_its_deadline(app: App) -> None:
-    release = put_release(app, A, worker_count=2, gate_timeout=0.3)
-    with serving(always(), release.socket):
+def test_a_worker_that_never_answers_fails_the_gate_at_its_deadline(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = put_release(app, A, worker_count=2, gate_timeout=30)
+    with serving(always(), release.socket) as server:
+        # The first answers are there, and then its time is over.
+        clock = SimpleNamespace(time=time.time, monotonic=lambda: 31.0 if server.seen else 0.0)
+        monkeypatch.setattr(gate, "time", clock)
         refused = refusal(release)
-    assert "only 1 of 2 workers answered /healthz within 0.3 s" in str(refused)
+    assert "only 1 of 2 workers answered /healthz within 30 s" in str(refused)
     assert refused.details == "ValueError: ********"
 
 
@@ -142,11 +149,11 @@ def test_an_answer_that_never_comes_fails_the_gate_at_its_deadline(app: App) -> 
     release = put_release(app, A, worker_count=1, gate_timeout=0.4)
     over = threading.Event()
     began = time.monotonic()
-    with serving(lambda _handler: over.wait(20), release.socket):
+    with serving(lambda _handler: over.wait(PATIENCE), release.socket):
         refused = refusal(release)
+        assert 0.4 <= time.monotonic() - began < PATIENCE
         over.set()
     assert "timed out" in str(refused)
-    assert 0.3 < time.monotonic() - began < 10
 
 
 def test_a_worker_class_that_does_not_tell_its_pid_needs_one_good_answer(app: App) -> None:
@@ -257,7 +264,7 @@ class RealWebSocketServer:
         self.stop = False
         self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self.thread.start()
-        assert self.ready.wait(5)
+        assert self.ready.wait(PATIENCE)
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -275,7 +282,7 @@ def real(short_path: Path) -> Iterator[RealWebSocketServer]:
 def test_the_probe_opens_and_closes_a_real_websocket_properly(real: RealWebSocketServer) -> None:
     answer = shake_hands(str(real.path), "/ws/", {"Host": "shop.example.org"})
     assert (answer.status, answer.problem) == (101, "")
-    assert real.over.wait(5)
+    assert real.over.wait(PATIENCE)
     assert real.closed == [1000]
 
 
@@ -296,7 +303,7 @@ def edge_of(server: object) -> str:
 
 def test_the_edge_has_settled_when_it_answered_from_the_release_alone(release: Release) -> None:
     with serving(always()) as edge:
-        assert 0.2 <= wait_for_edge(release, edge_of(edge), alone=0.2, timeout=10) < 10
+        assert wait_for_edge(release, edge_of(edge), alone=0.2, timeout=PATIENCE) >= 0.2
     assert len(edge.seen) > 3
     assert edge.seen[0][1]["Host"] == "shop.example.org"
 
@@ -312,7 +319,7 @@ def test_an_edge_that_alternates_between_releases_has_not_settled(release: Relea
         handler.answer(200, name, "1")
 
     with serving(behaviour) as edge:
-        wait_for_edge(release, edge_of(edge), alone=0.2, timeout=10)
+        wait_for_edge(release, edge_of(edge), alone=0.2, timeout=PATIENCE)
     assert len(last_of_the_old) == 5
     assert time.monotonic() - last_of_the_old[-1] >= 0.2
 

@@ -24,11 +24,12 @@ def test_a_free_lock_has_no_holder(lock: DeployLock) -> None:
 
 
 def test_the_record_tells_who_what_and_from_where(lock: DeployLock) -> None:
+    before = time.time()
     assert lock.acquire("one", "ann@laptop", A, kind="deploy") is None
     held = lock.holder()
     assert (held["token"], held["owner"], held["release"], held["from"]) == ("one", "ann@laptop", A, None)
     assert held["kind"] == "deploy"
-    assert held["since"] == held["renewed"] == pytest.approx(time.time(), abs=5)
+    assert before <= held["since"] == held["renewed"] <= time.time()
 
 
 def test_a_second_deploy_is_told_who_holds_it_since_when_and_what_to_do(lock: DeployLock) -> None:
@@ -66,9 +67,9 @@ def test_a_take_over_of_somebody_else_is_refused(lock: DeployLock) -> None:
 
 def test_a_lease_that_ran_out_frees_the_lock(lock: DeployLock, monkeypatch: pytest.MonkeyPatch) -> None:
     lock.acquire("one", "ann@laptop", A)
-    later = time.time() + LEASE_SECONDS
+    later = lock.holder()["renewed"] + LEASE_SECONDS
     monkeypatch.setattr(locks.time, "time", lambda: later - 1)
-    with pytest.raises(Refused, match=r"its lock ends by itself in [01] s"):
+    with pytest.raises(Refused, match=r"its lock ends by itself in 1 s"):
         lock.acquire("two", "bob@desk", B)
     monkeypatch.setattr(locks.time, "time", lambda: later + 1)
     assert lock.acquire("two", "bob@desk", B)["token"] == "one"
@@ -76,7 +77,7 @@ def test_a_lease_that_ran_out_frees_the_lock(lock: DeployLock, monkeypatch: pyte
 
 def test_each_step_renews_the_lease_and_is_noted(lock: DeployLock, monkeypatch: pytest.MonkeyPatch) -> None:
     lock.acquire("one", "ann@laptop", A)
-    later = time.time() + LEASE_SECONDS - 1
+    later = lock.holder()["renewed"] + LEASE_SECONDS - 1
     monkeypatch.setattr(locks.time, "time", lambda: later)
     lock.renew("one", step="stage")
     monkeypatch.setattr(locks.time, "time", lambda: later + LEASE_SECONDS - 1)
@@ -129,7 +130,7 @@ def test_a_step_waits_for_the_step_of_another_process(app: App) -> None:
     waiting.start()
     assert not entered.wait(0.3), "two steps ran at the same time"
     here.send("go on")
-    assert entered.wait(5)
+    assert entered.wait(locks.STEP_SECONDS)
     waiting.join()
     other.join()
 
@@ -142,9 +143,9 @@ def test_a_killed_process_does_not_keep_the_step(app: App) -> None:
     assert here.recv() == "in"
     os.kill(other.pid, 9)
     other.join()
-    began = time.monotonic()
+    # Where it did, this would give up with an error.
     with step(app):
-        assert time.monotonic() - began < 5
+        pass
 
 
 def test_a_step_gives_up_with_a_sentence(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import unix_connect
 
 RELEASE = "0123456789ab"
-TIMEOUT = 2
+TIMEOUT = 4
+PATIENCE = 120
 
 APP = """
 import asyncio, os, pathlib, time
@@ -42,8 +43,7 @@ async def app(scope, receive, send):
             await send({"type": "websocket.send", "text": message["text"]})
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    ends = time.monotonic() + {"/stream": 3.5, "/stuck": 3600}.get(scope["path"], 0)
-    while time.monotonic() < ends:
+    while scope["path"] == "/stuck" or (scope["path"] == "/stream" and not (here / "enough").exists()):
         await send({"type": "http.response.body", "body": b"tick\\n", "more_body": True})
         await asyncio.sleep(0.1)
     await send({"type": "http.response.body", "body": b"end"})
@@ -58,7 +58,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def wait_until(true: Callable[[], object], seconds: float = 10) -> object:
+def wait_until(true: Callable[[], object], seconds: float = PATIENCE) -> object:
     """Wait for something to be true; return it. Fails when time is up."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
@@ -125,7 +125,7 @@ class Instance:
 
     def get(self, path: str = "/", connection: http.client.HTTPConnection | None = None) -> http.client.HTTPResponse:
         """Send a request; the answer's head is there, its body is still to be read."""
-        connection = connection or UnixConnection(self.path, timeout=10)
+        connection = connection or UnixConnection(self.path, timeout=PATIENCE)
         connection.request("GET", path)
         return connection.getresponse()
 
@@ -160,33 +160,36 @@ class Drain:
     def __init__(self, instance: Instance) -> None:
         stream = instance.get("/stream")
         self.worker = int(stream.getheader("X-Worker"))
-        self.connection = UnixConnection(instance.path, timeout=10)
+        self.connection = UnixConnection(instance.path, timeout=PATIENCE)
         instance.get(connection=self.connection).read()
         self.pool = ThreadPoolExecutor()
         with unix_connect(instance.path, "ws://localhost/ws/") as websocket:
             self.handshake = websocket.response.headers
             websocket.send("Hi")
-            self.echo = websocket.recv(timeout=5)
+            self.echo = websocket.recv(timeout=PATIENCE)
             os.kill(self.worker, signal.SIGTERM)
             self.signalled = time.monotonic()
             self.streamed: Future = self.pool.submit(self._read, stream)
             self.answers = self._ask_on_the_kept_connection(instance)
             with pytest.raises(ConnectionClosed) as closed:
-                websocket.recv(timeout=8)
+                websocket.recv(timeout=PATIENCE)
             self.close_code = closed.value.rcvd.code if closed.value.rcvd else 1006
-        self.body, self.stream_seconds = self.streamed.result()
+        # Long enough for gunicorn to have killed a silent worker.
+        time.sleep(max(0, self.signalled + TIMEOUT + 1.5 - time.monotonic()))
+        (instance.source / "enough").touch()
+        self.body = self.streamed.result()
         self.replacement = wait_until(lambda: self._other_worker(instance))
 
-    def _read(self, stream: http.client.HTTPResponse) -> tuple[bytes, float]:
+    def _read(self, stream: http.client.HTTPResponse) -> bytes:
         try:
-            return stream.read(), time.monotonic() - self.signalled
+            return stream.read()
         except (OSError, http.client.HTTPException) as error:
-            return repr(error).encode(), time.monotonic() - self.signalled
+            return repr(error).encode()
 
     def _ask_on_the_kept_connection(self, instance: Instance) -> list[http.client.HTTPResponse]:
         answers = []
         while not answers or answers[-1].getheader("Connection") != "close":
-            assert time.monotonic() - self.signalled < 10, "the connection stays open"
+            assert time.monotonic() - self.signalled < PATIENCE, "the connection stays open"
             answer = instance.get(connection=self.connection)
             answer.body = answer.read()
             answers.append(answer)
@@ -204,6 +207,7 @@ class Stuck:
 
     def __init__(self, instance: Instance) -> None:
         stuck = instance.get("/stuck")
+        self.worker = stuck.getheader("X-Worker")
         began = time.monotonic()
         instance.process.send_signal(signal.SIGTERM)
         try:
@@ -212,7 +216,8 @@ class Stuck:
         except (OSError, http.client.HTTPException):
             self.cut = True
         self.seconds = time.monotonic() - began
-        self.code = instance.process.wait(timeout=10)
+        self.code = instance.process.wait(timeout=PATIENCE)
+        self.log = instance.log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -227,13 +232,13 @@ def drains(instance: Callable[..., Instance]) -> Iterator[tuple[Future, Future]]
 @pytest.fixture
 def drain(drains: tuple[Future, Future]) -> Drain:
     """What happened to the one that drained."""
-    return drains[0].result(timeout=30)
+    return drains[0].result(timeout=2 * PATIENCE)
 
 
 @pytest.fixture
 def stuck(drains: tuple[Future, Future]) -> Stuck:
     """What happened to the one that was stuck."""
-    return drains[1].result(timeout=30)
+    return drains[1].result(timeout=2 * PATIENCE)
 
 
 def test_ready_is_said_once_and_only_when_every_worker_serves(
@@ -260,7 +265,7 @@ def two_workers(instance: Instance) -> set[str]:
 
 def test_the_watchdog_hears_the_event_loop(drains: tuple[Future, Future], instance: Callable[..., Instance]) -> None:
     beating = instance("beat", django_asgi_timeout=2).start()
-    wait_until(lambda: "WATCHDOG=1" in beating.messages, seconds=TIMEOUT)
+    wait_until(lambda: "WATCHDOG=1" in beating.messages)
 
 
 def test_every_answer_and_handshake_names_release_and_worker(drain: Drain) -> None:
@@ -273,7 +278,6 @@ def test_every_answer_and_handshake_names_release_and_worker(drain: Drain) -> No
 
 def test_a_response_longer_than_the_timeout_ends_in_peace(drain: Drain) -> None:
     assert drain.body.endswith(b"end"), drain.body
-    assert drain.stream_seconds > TIMEOUT + 1, "long enough for gunicorn to have killed a silent worker"
 
 
 def test_requests_on_a_kept_connection_are_answered_until_it_is_closed_with_a_word(drain: Drain) -> None:
@@ -292,5 +296,7 @@ def test_another_worker_takes_over(drain: Drain) -> None:
 
 def test_a_response_that_never_ends_is_cut_within_the_graceful_timeout(stuck: Stuck) -> None:
     assert stuck.cut
-    assert 1 <= stuck.seconds < 1 + 5, "gunicorn itself would have killed the worker later"
+    assert stuck.seconds >= 1
+    assert f"(pid:{stuck.worker}) was sent SIGTERM" in stuck.log, stuck.log
+    assert "SIGKILL" not in stuck.log, "gunicorn, which kills it later, had no need to"
     assert stuck.code == 0

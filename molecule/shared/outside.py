@@ -15,6 +15,8 @@ from websockets.sync.client import ClientConnection, connect
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+# Seconds that tell a wait from a hang, however busy the machine is; nothing is expected to take that long.
+PATIENCE = 120
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,19 @@ class Site:
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """Ask for `path` on a new connection; raises httpx's errors."""
-        return httpx.get(self.address + path, headers={"Host": self.name, **headers}, timeout=10)
+        return httpx.get(self.address + path, headers={"Host": self.name, **headers}, timeout=PATIENCE)
 
     def post(self, path: str, **arguments: object) -> httpx.Response:
         """Send something to `path`."""
-        return httpx.post(self.address + path, headers={"Host": self.name}, timeout=10, **arguments)
+        return httpx.post(self.address + path, headers={"Host": self.name}, timeout=PATIENCE, **arguments)
 
     def websocket(self, path: str = "/ws/chat/", **headers: str) -> ClientConnection:
         """An open WebSocket at `path`, as a page of the site opens it."""
         # The name resolves nowhere, so the connection is made by address.
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         place = f"{self.name}:{self.port}"
-        return connect(f"ws://{place}{path}", sock=connection, origin=f"http://{place}", additional_headers=headers)
+        options = {"origin": f"http://{place}", "additional_headers": headers, "open_timeout": PATIENCE}
+        return connect(f"ws://{place}{path}", sock=connection, **options)
 
     def release(self) -> str:
         """The release that answers now."""
@@ -75,7 +78,7 @@ class Playbooks:
         return subprocess.Popen(command, cwd=ROOT, env=plain, text=True, start_new_session=True, **pipes)
 
 
-def wait_until(true: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(true: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Return when `true()` is; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():

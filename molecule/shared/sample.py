@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 
 import httpx
-from outside import Site, wait_until
+from outside import PATIENCE, Site, wait_until
 from websockets.sync.client import ClientConnection
 
 
 def patiently(ask: Callable[[], httpx.Response]) -> httpx.Response:
-    """The answer to `ask`, asked again for half a minute when it is to be: after an outage a pool takes seconds to know."""
-    deadline = time.monotonic() + 30
+    """The answer to `ask`, asked again while it is to be: after an outage a pool takes seconds to know."""
+    deadline = time.monotonic() + PATIENCE
     while "Retry-After" in (answer := ask()).headers and time.monotonic() < deadline:
         time.sleep(int(answer.headers["Retry-After"]))
     return answer.raise_for_status()
@@ -27,9 +27,9 @@ def start_job(site: Site, seconds: int) -> dict:
     return patiently(lambda: site.post("/api/jobs/", json={"seconds": seconds})).json()
 
 
-def wait_for_job(site: Site, number: int | str, state: str, seconds: float) -> dict:
+def wait_for_job(site: Site, number: int | str, state: str) -> dict:
     """Wait until a job is in `state`; return what the app says of it then."""
-    wait_until(lambda: job(site, number)["state"] == state, seconds)
+    wait_until(lambda: job(site, number)["state"] == state)
     return job(site, number)
 
 
@@ -46,7 +46,7 @@ def all_ready(*sites: Site) -> bool:
     return all(set(checks.values()) == {"ok"} for checks in map(ready, sites))
 
 
-def hear(socket: ClientConnection, kind: str, seconds: float = 60) -> dict:
+def hear(socket: ClientConnection, kind: str, seconds: float = PATIENCE) -> dict:
     """The next message of that kind in a room."""
     while (message := json.loads(socket.recv(timeout=seconds)))["type"] != kind:
         pass

@@ -39,11 +39,15 @@ async def download(request, name):
 
 @require_safe
 async def events(request):
-    """Ten server-sent events, 0.3 seconds apart."""
+    """?events=N server-sent events, 0.3 seconds apart; answers 400 unless N, by default 10, is 1 to 1000."""
+    asked = request.GET.get("events", "10")
+    count = int(asked) if asked.isdecimal() and len(asked) <= 4 else 0
+    if not 1 <= count <= 1000:
+        return JsonResponse({"detail": "events must be 1 to 1000."}, status=400)
 
     async def stream():
-        for number in range(1, 11):
-            yield f"id: {number}\ndata: {number} of 10\n\n"
+        for number in range(1, count + 1):
+            yield f"id: {number}\ndata: {number} of {count}\n\n"
             await asyncio.sleep(0.3)
 
     return StreamingHttpResponse(

@@ -16,7 +16,7 @@ from jobs import start, tasks, work
 from jobs.consumers import JobConsumer
 from jobs.models import Heartbeat, Job
 
-from .test_websocket import connect, connection
+from .test_websocket import PATIENCE, connect, connection
 
 pytestmark = pytest.mark.django_db
 
@@ -185,24 +185,28 @@ async def test_progress_over_a_websocket(job):
     assert await connect(socket)
 
     async def hear():
-        return json.loads((await socket.receive_output(3))["text"])["job"]
+        return json.loads((await socket.receive_output(PATIENCE))["text"])["job"]
 
     assert (await hear())["state"] == "queued"
     told = work.snapshot(job) | {"state": "running", "percent": 50}
     await get_channel_layer().group_send(tasks.group(job.pk), {"type": "job.progress", "job": told})
-    assert (await hear())["percent"] == 50
-    await asyncio.to_thread(Job.objects.update, state="done", step=4)
-    last = await hear()  # from the database: nobody announced it
-    assert (last["state"], last["percent"], last["completions"]) == ("done", 100, [])
+    # Every two seconds the database's word comes between.
+    async with asyncio.timeout(PATIENCE):
+        while (await hear())["percent"] != 50:
+            pass
+        await asyncio.to_thread(Job.objects.update, state="done", step=4)
+        while (last := await hear())["state"] != "done":  # from the database: nobody announced it
+            pass
+    assert (last["percent"], last["completions"]) == (100, [])
     await socket.send_input({"type": "websocket.disconnect", "code": 1000})
-    await socket.wait()
+    await socket.wait(PATIENCE)
 
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_websocket_of_no_job_is_closed():
     socket = connection(f"/ws/jobs/{uuid.uuid4()}/")
     assert await connect(socket)
-    closed = await socket.receive_output(3)
+    closed = await socket.receive_output(PATIENCE)
     assert (closed["type"], closed["code"]) == ("websocket.close", 4404)
     await socket.send_input({"type": "websocket.disconnect", "code": 4404})
-    await socket.wait()
+    await socket.wait(PATIENCE)

@@ -1,6 +1,5 @@
 """The chat room: two clients, and a channel layer that goes away."""
 
-import asyncio
 import json
 
 import pytest
@@ -8,11 +7,11 @@ from channels.layers import InMemoryChannelLayer
 
 from showcase.groups import GroupConsumer
 
-from .test_websocket import connect, connection, disconnect
+from .test_websocket import PATIENCE, connect, connection, disconnect
 
 
 async def hear(socket):
-    return json.loads((await socket.receive_output())["text"])
+    return json.loads((await socket.receive_output(PATIENCE))["text"])
 
 
 async def say(socket, **values):
@@ -87,8 +86,7 @@ async def test_the_socket_outlives_the_channel_layer(monkeypatch):
         "text": "Hi",
     }
     away = False
-    async with asyncio.timeout(2):
-        assert await hear(socket) == {"type": "live", "live": True}
+    assert await hear(socket) == {"type": "live", "live": True}
     await say(socket, text="Hi")
     assert (await hear(socket))["text"] == "Hi"
     await disconnect(socket)

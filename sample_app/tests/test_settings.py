@@ -18,7 +18,7 @@ def manage(environment, *arguments):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
 
 

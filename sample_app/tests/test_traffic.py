@@ -31,6 +31,11 @@ async def test_events(async_client):
     assert (len(events), events[-1]) == (10, "id: 10\ndata: 10 of 10\n\n")
 
 
+@pytest.mark.parametrize("events", ["0", "1001", "x", "-1", "²", ""])
+def test_events_are_bounded(client, events):
+    assert client.get(f"/api/events/?events={events}").status_code == 400
+
+
 @pytest.mark.parametrize(
     ("headers", "expected"), [([(b"x-request-id", b"0a1b")], "0a1b"), ([], "-")]
 )

@@ -8,6 +8,9 @@ from asgiref.testing import ApplicationCommunicator
 
 from config.asgi import application
 
+# Seconds that tell a wait from a hang; asgiref's own second is too short on a busy machine.
+PATIENCE = 60
+
 
 def connection(path="/ws/chat/", origin="http://testserver"):
     """Return a client of the application that has not connected yet."""
@@ -21,13 +24,13 @@ def connection(path="/ws/chat/", origin="http://testserver"):
 async def connect(socket):
     """Connect; return whether the application accepted."""
     await socket.send_input({"type": "websocket.connect"})
-    return (await socket.receive_output())["type"] == "websocket.accept"
+    return (await socket.receive_output(PATIENCE))["type"] == "websocket.accept"
 
 
 async def disconnect(socket):
     """Leave as a client does; fail if the application does not end well."""
     await socket.send_input({"type": "websocket.disconnect", "code": 1000})
-    await socket.wait()
+    await socket.wait(PATIENCE)
 
 
 async def test_echo():
@@ -35,7 +38,7 @@ async def test_echo():
     assert await connect(socket)
     for text, answer in [("Hi", '{"message": "Echo: Hi"}'), ("ü", '{"message": "Echo: ü"}')]:
         await socket.send_input({"type": "websocket.receive", "text": text})
-        assert await socket.receive_output() == {"type": "websocket.send", "text": answer}
+        assert await socket.receive_output(PATIENCE) == {"type": "websocket.send", "text": answer}
     await disconnect(socket)
 
 
@@ -43,7 +46,7 @@ async def test_binary_is_not_supported():
     socket = connection()
     assert await connect(socket)
     await socket.send_input({"type": "websocket.receive", "bytes": b"Hi"})
-    closed = await socket.receive_output()
+    closed = await socket.receive_output(PATIENCE)
     assert (closed["type"], closed["code"]) == ("websocket.close", 1003)
     await disconnect(socket)
 

@@ -4,7 +4,7 @@ import json
 
 import httpx
 import pytest
-from outside import ROOT, Playbooks, Site
+from outside import PATIENCE, ROOT, Playbooks, Site
 
 testinfra_hosts = ["ansible://trixie"]
 
@@ -41,7 +41,7 @@ def test_a_second_app_comes_and_goes_and_the_first_one_notices_nothing(host, sit
 
     def first_serves() -> None:
         socket.send("Hi")
-        assert json.loads(socket.recv(timeout=10)) == {"message": "Echo: Hi"}
+        assert json.loads(socket.recv(timeout=PATIENCE)) == {"message": "Echo: Hi"}
         assert site.get("/api/hello/").status_code == 200
         assert first_app(host) == before
 

@@ -4,13 +4,14 @@ import json
 from collections.abc import Callable
 
 import pytest
+from outside import wait_until
 
 # Runs on the host; prints status, headers and body of each answer.
 CLIENT = """
 import http.client, json, sys
 answers = []
 for path, headers in json.load(sys.stdin):
-    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=120)
     connection.request("GET", path, headers={"Host": "sample.test"} | headers)
     answer = connection.getresponse()
     answers.append([answer.status, dict(answer.getheaders()), answer.read().decode(errors="replace")])
@@ -34,6 +35,9 @@ def log(host) -> Callable:
     """log(id): the line of the edge's access log for the request of that id."""
 
     def line(request_id: str) -> dict:
-        return json.loads(host.check_output("grep --fixed-strings %s /var/log/nginx/sample/access.json", request_id))
+        found = "grep --fixed-strings %s /var/log/nginx/sample/access.json"
+        # nginx writes it after the answer.
+        wait_until(lambda: host.run(found, request_id).stdout)
+        return json.loads(host.check_output(found, request_id))
 
     return line

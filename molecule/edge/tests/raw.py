@@ -2,7 +2,9 @@
 
 import re
 import socket
-import time
+from collections.abc import Callable
+
+from outside import PATIENCE
 
 ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 
@@ -10,10 +12,10 @@ ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 def exchange(port: int, request: bytes, silence: float = 0.25) -> tuple[bytes, bool]:
     """Send `request` on a new connection; return what comes back, and whether the other side closed it.
 
-    Waits 8 s for the first byte, and then until `silence` seconds have passed without another.
+    Waits for the first byte, and then until `silence` seconds have passed without another.
     """
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=8) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         try:
             connection.sendall(request)
             while data := connection.recv(65536):
@@ -44,13 +46,13 @@ def handshake(path: str = "/ws/chat/", **headers: str) -> bytes:
     return "\r\n".join([f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items()), "", ""]).encode()
 
 
-def closed_after(connection: socket.socket, seconds: float) -> float:
-    """How long the other side keeps `connection` open while nothing is sent; fails after `seconds`."""
-    began = time.monotonic()
-    connection.settimeout(seconds)
+def read_to_end(connection: socket.socket, enough: Callable[[bytes], bool] = lambda received: False) -> bytes:
+    """What comes on `connection` until it is enough or the other side closes it, while nothing is sent."""
+    received = b""
+    connection.settimeout(PATIENCE)
     try:
-        while connection.recv(65536):
-            pass
+        while not enough(received) and (data := connection.recv(65536)):
+            received += data
     except ConnectionError:
         pass
-    return time.monotonic() - began
+    return received

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from outside import wait_until
+from outside import PATIENCE, wait_until
 from raw import exchange, handshake, statuses
 
 testinfra_hosts = ["ansible://trixie"]
@@ -73,12 +73,12 @@ def test_an_app_that_takes_too_long_is_excused(site, host):
 
 def test_the_proxy_protocol_names_the_client(site, host, inside, playbook):
     gateway = host.check_output("ip -4 route show default").split()[2]
-    request = b"GET /api/whoami/ HTTP/1.1\r\nHost: sample.test\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
+    request = b"GET /api/whoami/ HTTP/1.1\r\nHost: sample.test\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n"
     playbook("deploy", nginx_site_proxy_protocol_enabled=True, nginx_site_trusted_proxies=[gateway])
     try:
-        received, _ = exchange(site.port, b"PROXY TCP4 198.51.100.7 10.0.0.1 5000 80\r\n" + request)
+        received, _ = exchange(site.port, b"PROXY TCP4 198.51.100.7 10.0.0.1 5000 80\r\n" + request, PATIENCE)
         assert json.loads(received.partition(b"\r\n\r\n")[2])["client"] == "198.51.100.7"
-        received, closed = exchange(site.port, request)
+        received, closed = exchange(site.port, request, PATIENCE)
         assert closed and statuses(received) in ([], [400])
         # asgictl, on the host itself, still gets through.
         assert inside("/healthz")[0] == 200

@@ -1,11 +1,13 @@
 """How much of the application one client, and all of them together, may have."""
 
+import itertools
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from outside import wait_until
-from raw import exchange, handshake, statuses
+from outside import PATIENCE, wait_until
+from raw import exchange, handshake, read_to_end, statuses
 
 testinfra_hosts = ["ansible://app"]
 
@@ -14,7 +16,7 @@ OPEN = """
 import socket, sys
 answers, kept = {}, []
 for client in sys.argv[1:]:
-    connection = socket.create_connection(("127.0.0.1", 80), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", 80), timeout=120)
     connection.sendall((
         "GET /ws/chat/ HTTP/1.1\\r\\nHost: sample.test\\r\\nOrigin: http://sample.test\\r\\n"
         "Upgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
@@ -39,7 +41,7 @@ def test_one_address_has_so_many_websockets_and_no_more(site):
     kept = []
     try:
         for _ in range(60):
-            connection = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+            connection = socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE)
             connection.sendall(handshake())
             assert statuses(connection.recv(4096)) == [101]
             kept.append(connection)
@@ -51,7 +53,7 @@ def test_one_address_has_so_many_websockets_and_no_more(site):
     finally:
         for connection in kept:
             connection.close()
-    wait_until(lambda: site.get("/api/hello/").status_code == 200, 10)
+    wait_until(lambda: site.get("/api/hello/").status_code == 200)
 
 
 def test_all_addresses_together_have_so_many_and_no_more(host):
@@ -61,11 +63,19 @@ def test_all_addresses_together_have_so_many_and_no_more(host):
 
 def test_the_rate_of_one_address_is_bounded(site):
     request = b"GET /healthz HTTP/1.1\r\nHost: sample.test\r\nAccept: application/json\r\n\r\n"
+
+    def ask(count: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as connection:
+            connection.sendall(request * count)
+            return read_to_end(connection, lambda received: len(statuses(received)) == count)
+
     began = time.monotonic()
-    received, _ = exchange(site.port, request * 300, silence=2)
+    # Side by side they are more than the rate allows, also where each takes its time.
+    with ThreadPoolExecutor(16) as pool:
+        received = b"".join(pool.map(ask, itertools.repeat(40, 16)))
     seconds = time.monotonic() - began
     answers = statuses(received)
-    assert len(answers) == 300
+    assert len(answers) == 640
     assert set(answers) == {200, 429}
     # The burst, and what the rate gives while it lasts.
     assert 80 <= answers.count(200) <= 82 + 40 * seconds
@@ -76,7 +86,7 @@ def test_the_rate_of_one_address_is_bounded(site):
 def test_the_rate_of_all_addresses_is_bounded(host, inside):
     script = (
         "import socket,time\n"
-        "c=socket.create_connection(('127.0.0.1',80),timeout=30)\n"
+        "c=socket.create_connection(('127.0.0.1',80),timeout=120)\n"
         "began=time.monotonic()\n"
         "c.sendall(b''.join(b'GET /healthz HTTP/1.1\\r\\nHost: sample.test\\r\\nX-Forwarded-For: 198.51.100.%d\\r\\n\\r\\n'%(n%100)"
         " for n in range(500)))\n"

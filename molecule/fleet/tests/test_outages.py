@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis away for a minute each, and PostgreSQL restarted, under load on both hosts."""
+"""PostgreSQL and Redis away for a while each, and PostgreSQL restarted, under load on both hosts."""
 
 import contextlib
 import itertools
@@ -17,7 +17,8 @@ from websockets.sync.client import ClientConnection
 
 testinfra_hosts = ["ansible://web1"]
 
-OUTAGE_SECONDS = 60
+# Longer than anything waits for an answer: a connection and a pool 3 s, beat 5 s.
+OUTAGE_SECONDS = 25
 POSTGRESQL = "postgresql@17-main.service"
 REDIS = [f"redis-server@{name}.service" for name in ("cache", "channels", "queue")]
 
@@ -37,7 +38,7 @@ def traffic(sites) -> Iterator[list[Traffic]]:
 
 @pytest.fixture
 def away(traffic, hosts, sites) -> Callable[..., contextlib.AbstractContextManager]:
-    """with away(name, *units): they are away for a minute, in which the load must not lose anything; then all is well."""
+    """with away(name, *units): they are away for so long, in which the load must not lose anything; then all is well."""
 
     @contextlib.contextmanager
     def outage(name: str, *units: str) -> Iterator[None]:
@@ -48,10 +49,10 @@ def away(traffic, hosts, sites) -> Callable[..., contextlib.AbstractContextManag
             hosts["data1"].check_output("systemctl stop " + " ".join(units))
             try:
                 yield
-                wait_until(lambda: time.monotonic() - began > OUTAGE_SECONDS, 2 * OUTAGE_SECONDS)
+                wait_until(lambda: time.monotonic() - began > OUTAGE_SECONDS)
             finally:
                 hosts["data1"].check_output("systemctl start " + " ".join(units))
-            wait_until(lambda: all_ready(*sites), 120)
+            wait_until(lambda: all_ready(*sites))
         for load in traffic:
             load.report().assert_lossless(name)
 
@@ -82,7 +83,7 @@ def crosses(rooms: list[ClientConnection], text: str) -> bool:
         return False
 
 
-def test_a_minute_without_postgresql(away, sites, rooms, playbook):
+def test_a_while_without_postgresql(away, sites, rooms, playbook):
     running = start_job(sites[0], 20)["id"]
     before = [site.release() for site in sites]
     with away("without PostgreSQL", POSTGRESQL):
@@ -103,11 +104,11 @@ def test_a_minute_without_postgresql(away, sites, rooms, playbook):
         assert said.count(f"Release {release} goes on serving") >= 2
         assert site.release() == release
         patiently(lambda site=site: site.post("/api/notes/", json={"text": "somewhere to go"}))
-    wait_until(lambda: job(sites[1], running)["state"] == "done", 120)
+    wait_until(lambda: job(sites[1], running)["state"] == "done")
     assert len(job(sites[1], running)["completions"]) == 1
 
 
-def test_a_minute_without_redis(away, sites, rooms):
+def test_a_while_without_redis(away, sites, rooms):
     with away("without Redis", *REDIS):
         for site, room in zip(sites, rooms, strict=True):
             while hear(room, "live")["live"]:
@@ -121,8 +122,8 @@ def test_a_minute_without_redis(away, sites, rooms):
     for room in rooms:
         while not hear(room, "live")["live"]:
             pass
-    wait_until(lambda: crosses(rooms, "the same WebSockets as before"), 60)
-    wait_until(lambda: job(sites[1], waiting["id"])["state"] == "done", 120)
+    wait_until(lambda: crosses(rooms, "the same WebSockets as before"))
+    wait_until(lambda: job(sites[1], waiting["id"])["state"] == "done")
     assert len(job(sites[1], waiting["id"])["completions"]) == 1
 
 
@@ -143,11 +144,11 @@ def test_postgresql_restarted_under_load_loses_no_acknowledged_write(how, sites,
     for writer in writers:
         writer.start()
     try:
-        wait_until(lambda: len(acknowledged) > 50, 120)
+        wait_until(lambda: len(acknowledged) > 50)
         since = sql("select pg_postmaster_start_time()")
         hosts["data1"].check_output(f"systemctl {how} {POSTGRESQL}")
         enough = len(acknowledged) + 50
-        wait_until(lambda: len(acknowledged) > enough, 120)
+        wait_until(lambda: len(acknowledged) > enough)
     finally:
         stop.set()
         for writer in writers:
@@ -166,10 +167,10 @@ def small_disk(hosts, sites) -> Iterator[str]:
         f"systemctl stop {POSTGRESQL} && mount -t tmpfs -o size=400M tmpfs /mnt && cp --archive {disk}/. /mnt/"
         f" && mount --bind /mnt {disk} && umount /mnt && systemctl start {POSTGRESQL}"
     )
-    wait_until(lambda: all_ready(*sites), 120)
+    wait_until(lambda: all_ready(*sites))
     yield disk
     run(f"systemctl stop {POSTGRESQL} && umount {disk} && systemctl start {POSTGRESQL}")
-    wait_until(lambda: all_ready(*sites), 120)
+    wait_until(lambda: all_ready(*sites))
 
 
 def test_postgresql_goes_on_when_a_full_disk_has_room_again(sites, hosts, sql, small_disk):
@@ -187,9 +188,9 @@ def test_postgresql_goes_on_when_a_full_disk_has_room_again(sites, hosts, sql, s
     run(f"fallocate --length={rest} {small_disk}/filler; cat /dev/zero >{small_disk}/rest || true")
     try:
         # There may be room left in pages that are there already.
-        wait_until(lambda: write() == 503 and "No space left on device" in run(f"tail --lines=+{lines + 1} {log}"), 60)
+        wait_until(lambda: write() == 503 and "No space left on device" in run(f"tail --lines=+{lines + 1} {log}"))
         assert sites[1].get("/api/hello/").status_code == 200
     finally:
         run(f"rm -f {small_disk}/filler {small_disk}/rest")
-    wait_until(lambda: write() == 201, 120)
+    wait_until(lambda: write() == 201)
     assert [int(line) for line in sql(f"select id from showcase_note where text like '{mark}%' order by id")] == acknowledged

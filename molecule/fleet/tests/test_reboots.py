@@ -3,12 +3,10 @@
 import json
 
 import pytest
-from outside import wait_until
+from outside import PATIENCE, wait_until
 from sample import all_ready, hear, job, ready, say, start_job
 
 testinfra_hosts = ["ansible://web1"]
-
-BOOT_SECONDS = 120
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +14,7 @@ def whole(sites, beats):
     """Afterwards all of the fleet works as before."""
     before = [site.release() for site in sites]
     yield
-    wait_until(lambda: all_ready(*sites), BOOT_SECONDS)
+    wait_until(lambda: all_ready(*sites))
     assert [site.release() for site in sites] == before
     with sites[0].websocket("/ws/room/reboot/") as one, sites[1].websocket("/ws/room/reboot/") as other:
         for room in (one, other):
@@ -24,16 +22,16 @@ def whole(sites, beats):
         say(one, "all is well")
         assert hear(other, "message")["text"] == "all is well"
     number = start_job(sites[0], 1)["id"]
-    wait_until(lambda: job(sites[1], number)["state"] == "done", BOOT_SECONDS)
-    wait_until(lambda: beats() == ["web1"], BOOT_SECONDS)
-    wait_until(lambda: sites[1].get("/api/status/").json()["components"]["beat"]["state"] == "ok", BOOT_SECONDS)
+    wait_until(lambda: job(sites[1], number)["state"] == "done")
+    wait_until(lambda: beats() == ["web1"])
+    wait_until(lambda: sites[1].get("/api/status/").json()["components"]["beat"]["state"] == "ok")
 
 
 def test_web_hosts_recover_by_themselves_from_a_restart_of_the_data_host(sites, power):
     with sites[0].websocket() as chat:
         power("restart", "data1")
         chat.send("open all along")
-        assert json.loads(chat.recv(timeout=60)) == {"message": "Echo: open all along"}
+        assert json.loads(chat.recv(timeout=PATIENCE)) == {"message": "Echo: open all along"}
 
 
 def test_web_hosts_that_come_up_before_the_data_host_wait_for_it(sites, power):
@@ -41,11 +39,11 @@ def test_web_hosts_that_come_up_before_the_data_host_wait_for_it(sites, power):
     try:
         power("restart", "web1", "web2")
         for site in sites:
-            wait_until(lambda site=site: "failed" in ready(site).values(), BOOT_SECONDS)
+            wait_until(lambda site=site: "failed" in ready(site).values())
             assert site.get("/api/hello/").status_code == 200
             assert set(ready(site).values()) == {"failed"}
             with site.websocket() as chat:
                 chat.send("up without data")
-                assert json.loads(chat.recv(timeout=60)) == {"message": "Echo: up without data"}
+                assert json.loads(chat.recv(timeout=PATIENCE)) == {"message": "Echo: up without data"}
     finally:
         power("start", "data1")

@@ -3,16 +3,16 @@
 import json
 
 import pytest
-from outside import wait_until
+from outside import PATIENCE, wait_until
 from sample import all_ready, hear, job, say, start_job
 
 testinfra_hosts = ["ansible://web1"]
 
 
 def test_everything_answers_on_both_hosts(sites):
-    wait_until(lambda: all_ready(*sites), 60)
+    wait_until(lambda: all_ready(*sites))
     for site in sites:
-        wait_until(lambda site=site: site.get("/api/status/").json()["components"]["beat"]["state"] == "ok", 60)
+        wait_until(lambda site=site: site.get("/api/status/").json()["components"]["beat"]["state"] == "ok")
     assert len({site.release() for site in sites}) == 1
 
 
@@ -32,7 +32,7 @@ def test_the_progress_of_a_job_arrives_at_a_client_on_the_other_host(sites):
     seen = []
     with sites[1].websocket(f"/ws/jobs/{number}/") as socket:
         while not seen or seen[-1]["state"] != "done":
-            seen.append(json.loads(socket.recv(timeout=60))["job"])
+            seen.append(json.loads(socket.recv(timeout=PATIENCE))["job"])
     # The consumer's own look at the database, every 2 s, would show three or four.
     assert len({step["percent"] for step in seen}) > 8, seen
     assert len(seen[-1]["completions"]) == 1
@@ -40,7 +40,7 @@ def test_the_progress_of_a_job_arrives_at_a_client_on_the_other_host(sites):
 
 def test_jobs_run_on_both_hosts(sites):
     numbers = [start_job(sites[0], 2)["id"] for _ in range(8)]
-    wait_until(lambda: all(job(sites[1], number)["state"] == "done" for number in numbers), 120)
+    wait_until(lambda: all(job(sites[1], number)["state"] == "done" for number in numbers))
     completions = [job(sites[1], number)["completions"] for number in numbers]
     assert [len(one) for one in completions] == [1] * len(numbers)
     assert {one["host"] for [one] in completions} == {"web1", "web2"}

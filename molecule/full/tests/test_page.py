@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from outside import wait_until
+from outside import PATIENCE, wait_until
 from playwright.sync_api import Browser, Page, expect
 
 testinfra_hosts = ["ansible://app"]
+
+expect.set_options(timeout=PATIENCE * 1000)
 
 # Keeps every text that an element shows, however short it is shown.
 RECORD = """id => {
@@ -39,6 +41,7 @@ def page(browser: Browser, site, complaints: list[str]) -> Iterator[Page]:
 def open_page(browser: Browser, address: str, complaints: list[str]) -> Page:
     """Load the page in a browser of its own, as of a second visitor."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(PATIENCE * 1000)
     page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on(
@@ -59,7 +62,7 @@ def test_the_system_panel_names_release_host_and_every_component(page, site, hos
     expect(page.locator("#release")).to_have_text(site.release())
     expect(page.locator("#host-name")).to_have_text(host.check_output("hostname"))
     for name in ("database", "cache", "channels", "queue", "beat"):
-        expect(page.locator(f"#status-{name}")).to_have_attribute("data-state", "ok", timeout=30_000)
+        expect(page.locator(f"#status-{name}")).to_have_attribute("data-state", "ok")
     expect(page.locator("#status-database strong")).to_have_text("PostgreSQL")
 
 
@@ -80,7 +83,7 @@ def test_a_job_shows_its_progress_as_it_comes_over_the_websocket(page, complaint
         page.click("#job-start")
     frames = []
     opened.value.on("framereceived", lambda frame: frames.append(frame))
-    expect(page.locator("#job-state")).to_have_text("done", timeout=60_000)
+    expect(page.locator("#job-state")).to_have_text("done")
     expect(page.locator("#job-completions")).to_have_text("once")
     expect(page.locator("#job-runner")).to_have_text("Celery")
     shown = percents(page, "job-percent")
@@ -94,11 +97,11 @@ def test_a_job_shows_its_progress_as_it_comes_over_the_websocket(page, complaint
 def test_a_file_goes_up_and_comes_back_the_same(page, complaints):
     page.evaluate(RECORD, "files-percent")
     page.set_input_files("#files-input", {"name": "five.bin", "mimeType": "application/octet-stream", "buffer": FILE})
-    expect(page.locator("#files-status")).to_contain_text("five.bin is on the server", timeout=60_000)
+    expect(page.locator("#files-status")).to_contain_text("five.bin is on the server")
     assert percents(page, "files-percent") == [20, 40, 61, 81, 100], "a piece of 1 MiB each"
 
     page.get_by_role("button", name="Download five.bin with progress").first.click()
-    expect(page.locator("#files-status")).to_have_text("five.bin is here, byte for byte as it was sent.", timeout=60_000)
+    expect(page.locator("#files-status")).to_have_text("five.bin is here, byte for byte as it was sent.")
     came = percents(page, "files-percent")[5:]
     assert came == sorted(came)
     assert came[-1] == 100
@@ -119,7 +122,7 @@ def test_the_other_panels_answer(page, complaints):
 
     page.fill("#ask-input", "How is a release named?")
     page.click("#ask-send")
-    expect(page.locator("#ask-answer")).to_have_attribute("data-state", "done", timeout=30_000)
+    expect(page.locator("#ask-answer")).to_have_attribute("data-state", "done")
     assert len(page.inner_text("#ask-answer")) > 40
     assert page.locator("#ask-sources li").count() >= 1
 
@@ -144,7 +147,7 @@ def test_the_other_panels_answer(page, complaints):
 
 def test_it_looks_right_light_dark_and_narrow(page, tmp_path):
     shots = Path(os.environ.get("SCREENSHOTS", tmp_path))
-    expect(page.locator("#ask-answer")).to_have_attribute("data-state", "done", timeout=30_000)
+    expect(page.locator("#ask-answer")).to_have_attribute("data-state", "done")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.screenshot(path=shots / f"{scheme}.png", full_page=True)

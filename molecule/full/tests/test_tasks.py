@@ -7,11 +7,13 @@ from itertools import chain
 
 import httpx
 import pytest
+from outside import PATIENCE
 from sample import job, start_job, wait_for_job
 
 testinfra_hosts = ["ansible://app"]
 
-AT_ONCE = 200
+# As many as PostgreSQL has room for in all.
+AT_ONCE = 100
 CELERY_PROCESSES = 2
 PSQL = "printf %s | runuser -u postgres -- psql --quiet --no-align --tuples-only sample"
 
@@ -23,7 +25,7 @@ def outlived(site, playbook, host) -> tuple[str, str]:
     deploys = [one["seconds"] for one in json.loads(host.check_output("asgictl --json status"))["history"]]
     # More where this machine is so slow that a deploy could take longer than the job.
     number = start_job(site, int(min(120, max(60, 2 * max(deploys)))))["id"]
-    wait_for_job(site, number, "running", 30)
+    wait_for_job(site, number, "running")
     playbook("release", django_asgi_keepalive=random.randrange(100, 1000))  # another one each time
     assert site.release() != before
     return number, before
@@ -31,7 +33,7 @@ def outlived(site, playbook, host) -> tuple[str, str]:
 
 def test_new_tasks_run_on_the_new_code_beside_an_old_one(outlived, site, host):
     number, before = outlived
-    new = wait_for_job(site, start_job(site, 1)["id"], "done", 30)
+    new = wait_for_job(site, start_job(site, 1)["id"], "done")
     assert [one["release"] for one in new["completions"]] == [site.release()]
     assert job(site, number)["state"] == "running", "the deploy did not wait for it"
     assert job(site, number)["release"] == before
@@ -47,7 +49,7 @@ def test_pools_keep_postgresql_below_its_limit(outlived, site, host, variables):
 
     limits = httpx.Limits(max_connections=AT_ONCE)
     with (
-        httpx.Client(base_url=site.address, headers={"Host": site.name}, limits=limits, timeout=60) as client,
+        httpx.Client(base_url=site.address, headers={"Host": site.name}, limits=limits, timeout=PATIENCE) as client,
         ThreadPoolExecutor(AT_ONCE + 1) as threads,
     ):
         counting = threads.submit(host.check_output, PSQL, count)
@@ -66,16 +68,16 @@ def test_pools_keep_postgresql_below_its_limit(outlived, site, host, variables):
 
 def test_a_killed_celery_worker_loses_no_task(outlived, site, host):
     number = start_job(site, 6)["id"]
-    wait_for_job(site, number, "running", 30)
+    wait_for_job(site, number, "running")
     host.check_output("systemctl kill --signal=KILL 'sample-celery@%s.service'", site.release())
-    done = wait_for_job(site, number, "done", 90)
+    done = wait_for_job(site, number, "done")
     assert len(done["completions"]) == 1
     assert done["deliveries"] >= 2, "it was given out again"
 
 
 def test_a_task_that_outlives_a_deploy_finishes_exactly_once(outlived, site):
     number, before = outlived
-    done = wait_for_job(site, number, "done", 90)
+    done = wait_for_job(site, number, "done")
     assert [one["release"] for one in done["completions"]] == [before], "the old worker has finished it, and nobody again"
     assert done["attempts"] == 1
 
@@ -83,11 +85,11 @@ def test_a_task_that_outlives_a_deploy_finishes_exactly_once(outlived, site):
 def test_a_restarted_queue_loses_no_task(site, host):
     running, waiting = ([start_job(site, seconds)["id"] for _ in range(count)] for seconds, count in ((8, 2), (1, 3)))
     for number in running:
-        wait_for_job(site, number, "running", 30)
+        wait_for_job(site, number, "running")
     assert {job(site, number)["state"] for number in waiting} == {"queued"}
     host.check_output("systemctl restart redis-server@queue")
     for number in running + waiting:
-        done = wait_for_job(site, number, "done", 90)
+        done = wait_for_job(site, number, "done")
         # A queue delivers at least once; the job's row makes it once.
         assert done["deliveries"] >= 1
         assert len(done["completions"]) == 1, done

@@ -22,7 +22,7 @@ class Metrics:
 
     def text(self, port: int) -> str:
         """What the exporter on `port` says over loopback."""
-        script = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+        script = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=60).read().decode())"
         return self.host.check_output("python3 -c %s %s", script, f"http://127.0.0.1:{port}/metrics")
 
     def samples(self, *ports: int) -> Samples:

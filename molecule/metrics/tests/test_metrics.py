@@ -6,7 +6,7 @@ import socket
 
 import pytest
 from conftest import FILES, NODE, PORTS, asked_for
-from outside import ROOT, wait_until
+from outside import PATIENCE, ROOT, wait_until
 
 testinfra_hosts = ["ansible://trixie"]
 
@@ -39,11 +39,13 @@ def test_a_deploy_that_failed_is_told_and_the_live_release_goes_on(metrics, play
     assert metrics.labels("asgi_live_release_info", "release") == {release}
 
 
-def test_a_release_that_retires_is_told_with_its_websocket_and_the_new_one_with_its_workers(metrics, playbook, site, live):
+def test_a_release_that_retires_is_told_with_its_websocket_and_the_new_one_with_its_workers(
+    metrics, playbook, site, live, variables
+):
     before = live()
     with site.websocket() as websocket:
         websocket.send("Hi")
-        websocket.recv(timeout=10)
+        websocket.recv(timeout=PATIENCE)
         playbook("release", django_asgi_workers=2)
         release = live()
         # The next collection after the deploy tells of the retirement too.
@@ -56,13 +58,13 @@ def test_a_release_that_retires_is_told_with_its_websocket_and_the_new_one_with_
         assert metrics.value("asgi_retiring_instances") == 1
         assert metrics.value("asgi_instance_connections", release=before, state="retiring") == 1
         now = float(metrics.host.check_output("date +%s"))
-        assert now < metrics.value(deadline, release=before) <= now + 30
+        assert now < metrics.value(deadline, release=before) <= now + variables["django_asgi_retire_seconds"]
         told: dict[str, set] = {}
         for name, labels in metrics.samples(*PORTS):
             told.setdefault(name, {"instance"}).update(label for label, _ in labels)
         for name, labels in asked_for().items():
             assert name in told and labels <= told[name], f"{name} is not told, or not with each of {labels}"
-    wait_until(lambda: metrics.value("asgi_retiring_instances") == 0, 40)
+    wait_until(lambda: metrics.value("asgi_retiring_instances") == 0)
     assert metrics.values("asgi_instance_connections", release=before) == []
     assert metrics.value("asgi_last_deploy_success") == 1
     assert metrics.value("asgi_deploys_total", kind="deploy", outcome="succeeded") == 2

@@ -21,9 +21,9 @@ def traffic(site: Site, host) -> Iterator[Traffic]:
 
 
 @pytest.fixture(scope="module")
-def watch(traffic: Traffic, host, site: Site) -> Watch:
+def watch(traffic: Traffic, host, site: Site, variables: dict) -> Watch:
     """The judge of that load."""
-    return Watch(traffic, host, site)
+    return Watch(traffic, host, site, variables["django_asgi_retire_seconds"])
 
 
 @pytest.fixture(scope="module", autouse=True)

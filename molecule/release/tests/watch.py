@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from outside import Site, wait_until
 from traffic import Close, Traffic
 
-RETIRE_SECONDS = 15
-
 
 class Watch:
-    """Judges windows of the traffic; knows since when each release has been on its way out."""
+    """Judges windows of the traffic; knows since when each release has been on its way out, and how long it may be."""
 
-    def __init__(self, traffic: Traffic, host, site: Site) -> None:
+    def __init__(self, traffic: Traffic, host, site: Site, retire_seconds: float) -> None:
         self.traffic = traffic
+        self.retire_seconds = retire_seconds
         self.host = host
         self.site = site
         self.leaving: dict[str, float] = {}
@@ -32,44 +31,80 @@ class Watch:
     def window(self, name: str, tolerate: tuple[str, ...] = ()) -> Iterator[None]:
         """A window in which nothing may get lost.
 
-        A WebSocket may be closed by 1012 only, and only when its release has been leaving for RETIRE_SECONDS. A text
+        A WebSocket may be closed by 1012 only, and only when its release has been leaving for `retire_seconds`. A text
         that crosses that close on the wire is forgiven: its sender knows that nobody has read it.
         """
-        before, began = self.live(), time.time()
+        before = self.leaves()
         with self.traffic.window(name):
             yield
-        if self.live() != before:
-            self.leaving[before] = began
-        self.traffic.report().assert_lossless(name, close_ok=self._may_close, tolerate=("crossed", *tolerate))
+        stays = before == self.live()
 
-    def _may_close(self, close: Close) -> bool:
-        deadline = self.leaving.get(close.release, float("inf")) + RETIRE_SECONDS
-        return close.code == 1012 and close.at >= deadline
+        def may_close(close: Close) -> bool:
+            since = self.leaving.get(close.release, float("inf"))
+            left = close.release != before or not stays
+            return close.code == 1012 and left and close.at >= since + self.retire_seconds
+
+        self.traffic.report().assert_lossless(name, close_ok=may_close, tolerate=("crossed", *tolerate))
+
+    def leaves(self) -> str:
+        """Note that the live release may be on its way out from now on; return it."""
+        live = self.live()
+        self.leaving[live] = time.time()
+        return live
 
     def assert_clean(self) -> None:
-        """One live instance and nothing besides: no unit, process, socket, lock or half a release."""
+        """Besides the live instance there is nothing but those that retire: no unit, process, socket, lock, half a release."""
+        found: dict[str, set[str]] = {}
 
-        run = self.host.check_output
-
-        def units() -> set[str]:
-            listed = run("systemctl list-units --plain --no-legend 'sample@*' 'sample-*'")
-            return {line.split()[0] for line in listed.splitlines()}
-
-        def alone() -> bool:
-            """the live instance being the only unit"""
-            live = self.live()
-            return units() == {f"sample@{live}.service", f"sample@{live}.socket"}
+        def clean() -> bool:
+            """the host being clean"""
+            found.update(self._left_over())
+            return not any(found.values())
 
         with contextlib.suppress(AssertionError):
-            wait_until(alone, RETIRE_SECONDS + 30)
-        live = self.live()
-        assert units() == {f"sample@{live}.service", f"sample@{live}.socket"}
+            wait_until(clean)
+        assert not any(found.values()), found
         assert self.status()["live"]["state"] == "active"
-        assert run("ls /run/sample") == f"{live}.sock"
-        assert run("ls --almost-all /opt/sample/incoming") == ""
-        assert run("find /opt/sample/releases -maxdepth 1 -name '.*'") == ""
-        assert not self.host.file("/opt/sample/deploy.json").exists
-        group = run("systemctl show --property=ControlGroup --value sample@%s.service", live)
-        inside = run("cat /sys/fs/cgroup%s/cgroup.procs", group).split()
-        assert sorted(run("pgrep --uid sample").split()) == sorted(inside)
-        assert self.site.release() == live
+        assert self.site.release() == self.live()
+
+    def assert_alone(self) -> None:
+        """The same once the last old instance is gone, and the end of each lost nothing."""
+        name = f"retirements until {time.monotonic():.0f}"
+
+        def counted() -> bool:
+            """every kind of load having had an answer since"""
+            return all(self.traffic.report().summary(name).counts[kind] for kind in ("get", "post", "stream", "echo"))
+
+        with self.window(name):
+            wait_until(lambda: not self.status()["retiring"])
+            wait_until(counted)
+        self.assert_clean()
+        assert self.status()["retiring"] == []
+
+    def _left_over(self) -> dict[str, set[str]]:
+        """What is there and belongs to no instance, or is not there and belongs to the live one."""
+
+        def lines(command: str, *arguments: str) -> set[str]:
+            return set(self.host.run(command, *arguments).stdout.split("\n")) - {""}
+
+        status = self.status()
+        live = status["live"]["release"]
+        units = {line.split()[0] for line in lines("systemctl list-units --plain --no-legend 'sample@*' 'sample-*'")}
+        instances = {live} | {
+            one["release"]
+            for one in status["retiring"]
+            if one["state"] == "deactivating" or f"sample-retire-{one['release']}.service" in units
+        }
+        kinds = ("sample@{}.service", "sample@{}.socket", "sample-retire-{}.service")
+        groups = " ".join(
+            f"/sys/fs/cgroup/$(systemctl show -P ControlGroup sample@{one}.service)/cgroup.procs" for one in instances
+        )
+        return {
+            "units": units - {kind.format(one) for kind in kinds for one in instances},
+            "missing": {kind.format(live) for kind in kinds[:2]} - units,
+            "sockets": lines("ls /run/sample") - {f"{one}.sock" for one in instances},
+            "half releases": lines("find /opt/sample/releases -mindepth 1 -maxdepth 1 -name '.*'"),
+            "incoming": lines("ls --almost-all /opt/sample/incoming"),
+            "lock": lines("ls /opt/sample/deploy.json"),
+            "processes": lines("pgrep --uid sample") - lines(f"cat {groups}"),
+        }

@@ -16,7 +16,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=40, help="HTTP requests a second (default: %(default)s)")
     parser.add_argument("--websockets", type=int, default=10, help="(default: %(default)s)")
     parser.add_argument("--echo-every", type=float, default=0.2, help="seconds (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=10, help="seconds (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=60, help="seconds (default: %(default)s)")
     arguments = vars(parser.parse_args())
     with Traffic(**arguments) as traffic:
         try:

@@ -12,7 +12,6 @@ from .model import Close, Exchange, Settings, now
 from .wire import Failed, network_failure
 
 PATH = "/ws/chat/"
-CROSSING_SECONDS = 0.25
 _BACKOFF_SECONDS = (0.05, 1.0)
 
 
@@ -178,9 +177,8 @@ class _Conversation:
         """Write the echoes that will never come, and the close unless it was our own."""
         code = self.websocket.close_code
         for exchange in self.pending.values():
-            crossed = code != 1006 and closed_at - exchange.started <= CROSSING_SECONDS
             detail = f"closed with {code} {closed_at - exchange.started:.3f} s after the text was sent"
-            self.journal.end(exchange, "crossed" if crossed else "cut", detail)
+            self.journal.end(exchange, "cut" if code == 1006 else "crossed", detail)
         if not (self.leaving and code == 1000):
             reason = self.websocket.close_reason or (str(self.websocket.lost or "no close frame") if code == 1006 else "")
             self.journal.closed(Close(self.chat.number, closed_at, self.opened, code, reason, self.release, self.given_up))

@@ -15,7 +15,7 @@ from .journal import Journal
 from .model import Settings, now
 from .report import Report
 
-_START_SECONDS = 20
+_START_SECONDS = 120
 
 
 class Traffic:

@@ -35,7 +35,7 @@ class Settings:
     rate: float = 40
     websockets: int = 10
     echo_every: float = 0.2
-    timeout: float = 10
+    timeout: float = 60
 
     def __post_init__(self) -> None:
         """Refuse what could harm anyone else's machine or never end."""
@@ -78,8 +78,8 @@ class Exchange:
         connect_refused, connect_failed, reset, closed (before the response), stale_reuse (closed or reset before any
         byte of the response to a GET on a kept-alive connection: a browser would ask again), truncated, malformed,
         status_<code>, timeout, wrong_body;
-        for an echo also crossed (unanswered, sent at most CROSSING_SECONDS before an orderly close arrived) and cut
-        (unanswered when the connection ended)
+        for an echo also crossed (unanswered when an orderly close arrived) and cut (unanswered when the connection
+        ended in another way)
     reused: on a kept-alive connection; down: for a handshake, seconds since this client's last WebSocket was closed
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from cryptography import x509
-from outside import Playbooks
+from outside import PATIENCE, Playbooks
 from websockets.sync.client import ClientConnection, connect
 
 
@@ -24,7 +24,7 @@ class Edge:
         for setting, value in settings.items():
             setattr(context, setting, value)
         context.set_alpn_protocols(["h2", "http/1.1"])
-        return context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), timeout=10), server_hostname=name)
+        return context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE), server_hostname=name)
 
     def certificate(self) -> x509.Certificate:
         """What the edge shows now."""
@@ -33,9 +33,9 @@ class Edge:
 
     def websocket(self) -> ClientConnection:
         """An open WebSocket over TLS."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        origin = f"https://{self.name}"
-        return connect(f"wss://{self.name}/ws/chat/", sock=connection, origin=origin, ssl=self.context())
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        options = {"origin": f"https://{self.name}", "ssl": self.context(), "open_timeout": PATIENCE}
+        return connect(f"wss://{self.name}/ws/chat/", sock=connection, **options)
 
     @staticmethod
     def context() -> ssl.SSLContext:
@@ -60,7 +60,9 @@ def ask(host) -> Callable[..., str]:
         places = " ".join(
             f"--resolve {name}:{port}:127.0.0.1" for name in ("sample.test", "www.sample.test") for port in (80, 443)
         )
-        return host.check_output(f"curl --silent --show-error --insecure --max-time 10 {places} {' '.join(options)} {url}")
+        return host.check_output(
+            f"curl --silent --show-error --insecure --max-time {PATIENCE} {places} {' '.join(options)} {url}"
+        )
 
     return ask
 

@@ -6,6 +6,7 @@ import ssl
 
 import pytest
 from cryptography import x509
+from outside import PATIENCE, wait_until
 
 testinfra_hosts = ["ansible://app"]
 
@@ -39,8 +40,13 @@ def test_http_is_sent_to_https_with_its_path_and_noted(host, ask):
     answer = ask("'http://www.sample.test/notes/?page=2'", "--head")
     assert "308 Permanent Redirect" in answer
     assert "Location: https://www.sample.test/notes/?page=2" in answer
-    noted = [json.loads(line) for line in host.check_output("tail /var/log/nginx/sample/access.json").splitlines()]
-    assert ("308", "/notes/") in [(line["status"], line["path"]) for line in noted]
+
+    def noted() -> bool:
+        """the redirect's line in the access log"""
+        lines = map(json.loads, host.check_output("tail /var/log/nginx/sample/access.json").splitlines())
+        return ("308", "/notes/") in [(line["status"], line["path"]) for line in lines]
+
+    wait_until(noted)
 
 
 def test_the_app_knows_that_it_is_asked_over_tls(ask):
@@ -50,7 +56,7 @@ def test_the_app_knows_that_it_is_asked_over_tls(ask):
 def test_a_websocket_talks_over_tls(edge):
     with edge.websocket() as socket:
         socket.send("Hi")
-        assert json.loads(socket.recv(timeout=10)) == {"message": "Echo: Hi"}
+        assert json.loads(socket.recv(timeout=PATIENCE)) == {"message": "Echo: Hi"}
 
 
 def test_key_and_certificate_are_roots_alone(host):
