@@ -26,7 +26,8 @@ sys.path += [str(ROOT / "tools"), str(ROOT / "molecule/shared")]
 from demo import lab_host
 from traffic.wire import Connection, Failed
 
-PATIENCE = 10
+# Seconds that tell a wait from a hang.
+PATIENCE = 60
 OPENED_AT_ONCE = 50
 HELLO = {"message": "Hello from DRF with Uvicorn!"}
 

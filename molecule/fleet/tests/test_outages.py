@@ -27,7 +27,7 @@ REDIS = [f"redis-server@{name}.service" for name in ("cache", "channels", "queue
 def traffic(sites) -> Iterator[list[Traffic]]:
     """Load on both hosts that needs neither PostgreSQL nor Redis; its reports are printed at the end."""
     with contextlib.ExitStack() as stack:
-        loads = [Traffic(site.address, host=site.name, seconds=900, rate=15, websockets=5) for site in sites]
+        loads = [Traffic(site.address, host=site.name, rate=15, websockets=5) for site in sites]
         for load in loads:
             stack.enter_context(load)
         wait_until(lambda: all(load.report().summary().echoes[1] > 20 for load in loads))

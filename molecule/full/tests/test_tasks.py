@@ -7,7 +7,7 @@ from itertools import chain
 
 import httpx
 import pytest
-from outside import PATIENCE
+from outside import PATIENCE, wait_until
 from sample import job, start_job, wait_for_job
 
 testinfra_hosts = ["ansible://app"]
@@ -20,14 +20,20 @@ PSQL = "printf %s | runuser -u postgres -- psql --quiet --no-align --tuples-only
 
 @pytest.fixture(scope="module")
 def outlived(site, playbook, host) -> tuple[str, str]:
-    """A job of a minute that was running when a new release went live, and the release before."""
-    before = site.release()
-    deploys = [one["seconds"] for one in json.loads(host.check_output("asgictl --json status"))["history"]]
-    # More where this machine is so slow that a deploy could take longer than the job.
-    number = start_job(site, int(min(120, max(60, 2 * max(deploys)))))["id"]
+    """A job that was running when a new release went live, and the release before."""
+
+    def deploy() -> str:
+        before = site.release()
+        playbook("release", django_asgi_keepalive=random.randrange(100, 1000))  # another one each time
+        assert site.release() != before
+        return before
+
+    # How long that takes on this machine; its old instance is gone before the next one's is counted.
+    deploy()
+    wait_until(lambda: not json.loads(host.check_output("asgictl --json status --quick"))["retiring"])
+    number = start_job(site, max(30, int(4 * playbook.seconds[-1][1])))["id"]
     wait_for_job(site, number, "running")
-    playbook("release", django_asgi_keepalive=random.randrange(100, 1000))  # another one each time
-    assert site.release() != before
+    before = deploy()
     return number, before
 
 

@@ -90,7 +90,7 @@ def test_an_address_of_the_network_is_for_the_list_alone(playbook, metrics, vari
     gateway = re.search(r"default via (\S+)", host.check_output("ip route"))[1]
     playbook("metrics", metrics_listen_address=own, metrics_allowed_addresses=[gateway])
     for port in PORTS:
-        socket.create_connection((own, port), timeout=3).close()
+        socket.create_connection((own, port), timeout=PATIENCE).close()
     host.check_output("! timeout 2 bash -c '</dev/tcp/127.0.0.1/9100'")
 
 

@@ -14,7 +14,7 @@ from watch import Watch
 @pytest.fixture(scope="module")
 def traffic(site: Site, host) -> Iterator[Traffic]:
     """Load from outside for as long as the module's tests run; its report is printed at the end."""
-    with Traffic(site.address, host=site.name, seconds=3600) as traffic:
+    with Traffic(site.address, host=site.name) as traffic:
         wait_until(lambda: traffic.report().summary().echoes[1] > 50)
         yield traffic
         print(traffic.stop().table())
@@ -24,6 +24,13 @@ def traffic(site: Site, host) -> Iterator[Traffic]:
 def watch(traffic: Traffic, host, site: Site, variables: dict) -> Watch:
     """The judge of that load."""
     return Watch(traffic, host, site, variables["django_asgi_retire_seconds"])
+
+
+@pytest.fixture(autouse=True)
+def judged(watch: Watch) -> Iterator[None]:
+    """What a test's windows have lost fails it."""
+    yield
+    watch.judge()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,10 +3,10 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from outside import Site, wait_until
-from traffic import Close, Traffic
+from traffic import Close, Report, Traffic
 
 
 class Watch:
@@ -18,10 +18,11 @@ class Watch:
         self.host = host
         self.site = site
         self.leaving: dict[str, float] = {}
+        self.verdicts: list[Callable[[Report], None]] = []
 
     def live(self) -> str:
         """The live release, as the host says."""
-        return self.status()["live"]["release"]
+        return self.host.check_output("basename $(readlink /opt/sample/live)")
 
     def status(self) -> dict:
         """What asgictl says of the app."""
@@ -29,7 +30,7 @@ class Watch:
 
     @contextlib.contextmanager
     def window(self, name: str, tolerate: tuple[str, ...] = ()) -> Iterator[None]:
-        """A window in which nothing may get lost.
+        """A window in which nothing may get lost; `judge` looks whether it was.
 
         A WebSocket may be closed by 1012 only, and only when its release has been leaving for `retire_seconds`. A text
         that crosses that close on the wire is forgiven: its sender knows that nobody has read it.
@@ -37,14 +38,24 @@ class Watch:
         before = self.leaves()
         with self.traffic.window(name):
             yield
-        stays = before == self.live()
+        # A copy: by the time of the verdict a release may be live again.
+        stays, leaving = before == self.live(), dict(self.leaving)
 
         def may_close(close: Close) -> bool:
-            since = self.leaving.get(close.release, float("inf"))
+            since = leaving.get(close.release, float("inf"))
             left = close.release != before or not stays
             return close.code == 1012 and left and close.at >= since + self.retire_seconds
 
-        self.traffic.report().assert_lossless(name, close_ok=may_close, tolerate=("crossed", *tolerate))
+        forgiven = ("crossed", *tolerate)
+        self.verdicts.append(lambda report: report.assert_lossless(name, close_ok=may_close, tolerate=forgiven))
+
+    def judge(self) -> None:
+        """Fail where a window since the last time has lost something; the last answers are waited for once."""
+        verdicts, self.verdicts = self.verdicts, []
+        if verdicts:
+            report = self.traffic.report()
+            for verdict in verdicts:
+                verdict(report)
 
     def leaves(self) -> str:
         """Note that the live release may be on its way out from now on; return it."""

@@ -100,6 +100,8 @@ class Generator:
         due = now()
         for number in itertools.count():
             await pause(self.stopping, due - now())
+            while self.in_flight >= _MOST_IN_FLIGHT and not self.stopping.is_set():
+                await pause(self.stopping, _NOTABLE_LAG_SECONDS)
             if self.stopping.is_set():
                 return
             lag = now() - due
@@ -107,9 +109,6 @@ class Generator:
                 self.journal.write("lag", seconds=round(lag, 3))
                 due = now()  # no burst to catch up
             due += 1 / self.settings.rate
-            if self.in_flight >= _MOST_IN_FLIGHT:
-                self.journal.write("skipped", number=number)
-                continue
             self.in_flight += 1
             group.create_task(self._request(kind_of(number), number))
 

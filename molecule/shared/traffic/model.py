@@ -31,7 +31,7 @@ class Settings:
     base_url: str
     log: str
     host: str = ""
-    seconds: float = 1800
+    seconds: float = 6 * 3600
     rate: float = 40
     websockets: int = 10
     echo_every: float = 0.2

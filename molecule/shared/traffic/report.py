@@ -32,7 +32,7 @@ class Summary:
 
     counts: exchanges by kind, failed ones included; failures: by class, all kinds together; times: sorted seconds of
     successful GET and POST; echo_times: the same for echoes; longest_down: seconds a client needed to connect again;
-    lag: the most seconds that the generator itself was late; skipped: requests not sent, too many being in flight
+    lag: the most seconds that the generator itself was late, or had too many requests in flight to begin one
     """
 
     name: str
@@ -47,7 +47,6 @@ class Summary:
     releases: dict[str, Seen] = field(default_factory=dict)
     longest_down: float = 0.0
     lag: float = 0.0
-    skipped: int = 0
 
     def quantile(self, share: float, times: list[float] | None = None) -> float:
         """Return the seconds within which that share (0..1) of GET and POST succeeded; 0 where there were none."""
@@ -89,7 +88,6 @@ class Report:
         self.started = self.settled_until = self.processor_seconds = 0.0
         self.stopped = ""
         self._lags: list[tuple[float, float]] = []
-        self._skips: list[float] = []
         self._read = 0
         self.refresh()
 
@@ -121,8 +119,6 @@ class Report:
                 self.windows[event["name"]].end = event["at"]
             case "lag":
                 self._lags.append((event["at"], event["seconds"]))
-            case "skipped":
-                self._skips.append(event["at"])
             case "start":
                 self.started, self.settings = event["at"], event["settings"]
             case "stop":
@@ -180,7 +176,6 @@ class Report:
         summary.times.sort()
         summary.echo_times.sort()
         summary.lag = max((lag for at, lag in self._lags if begin <= at <= end), default=0.0)
-        summary.skipped = sum(begin <= at <= end for at in self._skips)
         return summary
 
     def assert_lossless(
@@ -236,7 +231,7 @@ class Report:
             summary = self.summary(name)
             rows.append(_row(summary))
             closes = Counter(f"close {close.code}" for close in summary.closes)
-            odd = Counter({"generator late ms": round(summary.lag * 1000), "skipped": summary.skipped})
+            odd = Counter({"generator late ms": round(summary.lag * 1000)})
             found = [f"{what} x{count}" for what, count in (summary.failures + closes + odd).items()]
             remarks += [f"  {summary.name}: {', '.join(found)}"] if found else []
         remarks += [f"  {clock(at)} {name}" for at, name in self.marks]
@@ -255,14 +250,13 @@ class Report:
     def _assert_proves(self, name: str | None) -> None:
         """Raise AssertionError unless the window is complete and each kind of load succeeded in it."""
         self._assert_settled(name)
-        summary = self.summary(name)
         done = Counter(exchange.kind for exchange in self.exchanges_in(name) if not exchange.failure)
         wanted = KINDS[:3] if self.settings["rate"] else ()
         wanted += ("echo",) if self.settings["websockets"] else ()
         missing = [kind for kind in wanted if not done[kind]]
-        if missing or summary.skipped:
+        if missing:
             raise AssertionError(
-                f"{self._called(name)} proves nothing: no success of {missing}, {summary.skipped} requests not sent\n"
+                f"{self._called(name)} proves nothing: no success of {missing}\n"
                 + "\n".join(map(str, self.failures_in(name)[:_MOST_NAMED]))
             )
 
