@@ -39,7 +39,7 @@ def lab(*arguments: str) -> bool:
 def main() -> int:
     """Clean; return the exit code."""
     labs = lab_ids()
-    if labs and not lab("remove", *labs) or STATE.exists() and not lab("drop"):
+    if (labs and not lab("remove", *labs)) or (STATE.exists() and not lab("drop")):
         print(
             "clean: FAILED: the labs of this clone are not all gone, see above, so .lab and all else is kept. Labs are root's:"
             " without a sudo that asks for no password, run `sudo make clean`.",
