@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import httpx
-from outside import PATIENCE, Site, wait_until
+from outside import PATIENCE, Site
 from websockets.sync.client import ClientConnection
 
 
@@ -28,9 +28,14 @@ def start_job(site: Site, seconds: int) -> dict:
 
 
 def wait_for_job(site: Site, number: int | str, state: str) -> dict:
-    """Wait until a job is in `state`; return what the app says of it then."""
-    wait_until(lambda: job(site, number)["state"] == state)
-    return job(site, number)
+    """Wait until a job is in `state`, as long as it gets on; return what the app says of it then."""
+    seen, deadline = {}, 0.0
+    while (found := job(site, number))["state"] != state:
+        if found != seen:
+            seen, deadline = found, time.monotonic() + PATIENCE
+        assert time.monotonic() < deadline, f"for {PATIENCE} s nothing has changed in {found}"
+        time.sleep(0.2)
+    return found
 
 
 def ready(site: Site) -> dict:
