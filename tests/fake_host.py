@@ -49,7 +49,9 @@ class Systemd:
         """Do what systemctl would do; Refused if it would fail."""
         verb, *units = [argument for argument in arguments if not argument.startswith("--")]
         if verb == "show":
-            return self._show(arguments[1].removeprefix("--property="), units[0]) + "\n"
+            names = arguments[1].removeprefix("--property=").split(",")
+            shown = [(name, self._show(name, units[0])) for name in names]
+            return "".join(f"{value}\n" if "--value" in arguments else f"{name}={value}\n" for name, value in shown)
         if verb == "list-units":
             there = [unit for unit in self.states if any(fnmatch.fnmatch(unit, pattern) for pattern in units)]
             return json.dumps([{"unit": unit, "active": self.states[unit]} for unit in there])
@@ -62,7 +64,7 @@ class Systemd:
         return ""
 
     def _show(self, name: str, unit: str) -> str:
-        values = {"ActiveState": self.states.get(unit, "inactive"), "SubState": "", "NRestarts": "0"}
+        values = {"ActiveState": self.states.get(unit, "inactive"), "SubState": "", "NRestarts": "0", "InvocationID": ""}
         return {**values, "MainPID": str(self.main_pid.get(unit, 0))}[name]
 
     def _start(self, unit: str, check: bool) -> None:

@@ -24,14 +24,27 @@ def systemctl(*arguments: str, check: bool = True) -> str:
     return result.stdout
 
 
-def journal(unit: str, lines: int = 30, since: float | None = None) -> str:
-    """The last `lines` messages of `unit`, since `since` (Unix time) if given."""
+def journal(unit: str, lines: int = 30, since: float = 0, run: str = "") -> str:
+    """The last `lines` messages of `unit`, of one `run` of it (its InvocationID) if given, none from before `since`."""
     subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)
-    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--unit={unit}"]
-    # Cut here: with --since, systemd 252 takes --lines for the first lines. A stream, because a service may have written much.
-    command.append(f"--lines={lines}" if since is None else f"--since=@{int(since)}")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace") as reading:
-        return "".join(deque(reading.stdout, lines)).strip()
+    # No --since: with it, systemd 252 takes --lines for the number of the first messages.
+    command = ["journalctl", "--no-pager", "--quiet", "--all", "--output=json", "--output-fields=MESSAGE"]
+    # What the unit's processes have said, and what systemd has said of them.
+    command += [f"_SYSTEMD_INVOCATION_ID={run}", "+", "_PID=1", f"INVOCATION_ID={run}"] if run else [f"--unit={unit}"]
+    command.append(f"--lines={lines}")
+    shown = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace").stdout
+    entries = [json.loads(line) for line in shown.split("\n") if line]
+    recent = [entry for entry in entries if int(entry["__REALTIME_TIMESTAMP"]) >= since * 1_000_000]
+    return "\n".join(_text(entry.get("MESSAGE")) for entry in recent).strip()
+
+
+def _text(message: str | list | None) -> str:
+    """A message as journalctl puts it into JSON: as text, as bytes if it is not UTF-8, or several of these."""
+    if not isinstance(message, list):
+        return message or ""
+    if all(isinstance(part, int) for part in message):
+        return bytes(message).decode(errors="replace")
+    return "\n".join(map(_text, message))
 
 
 @dataclass(frozen=True)
@@ -97,15 +110,21 @@ class Instance:
         systemctl("reset-failed", self.service, self.socket, check=False)
         systemctl("start", self.socket)
         systemctl("start", "--no-block", self.service)
-        while (state := self.state()) != "active":
-            ended = state == "failed" or self.property("SubState") == "auto-restart"
+        while (attempt := self._attempt())["ActiveState"] != "active":
+            ended = attempt["ActiveState"] == "failed" or attempt["SubState"] == "auto-restart"
             if ended or time.time() - began > timeout:
                 raise Refused(
                     f"{self.service} {'did not start' if ended else f'did not serve within {timeout:g} s'}; "
                     f"its last log lines say why.",
-                    details=journal(self.service, since=began),
+                    # The next attempt begins after a second, and what it says would hide the reason.
+                    details=journal(self.service, since=began, run=attempt["InvocationID"]),
                 )
             time.sleep(0.05)
+
+    def _attempt(self) -> dict[str, str]:
+        """Where the service stands, and in which of its runs: ActiveState, SubState, InvocationID of one moment."""
+        shown = systemctl("show", "--property=ActiveState,SubState,InvocationID", self.service)
+        return dict(line.split("=", 1) for line in shown.splitlines())
 
     def stop(self, block: bool = True) -> None:
         """Stop all units; connections get what the worker gives them on SIGTERM."""
