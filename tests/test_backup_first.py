@@ -34,6 +34,12 @@ echo "$1 $2 on $HOST" >> "$0.calls"
 [ "$2" != backup@broken.service ] || { echo "Job for $2 failed." >&2; exit 1; }
 """
 
+# Like journald, it has stored nothing for sure before it was synced.
+JOURNALCTL = """#!/bin/sh
+[ "$1" != --sync ] || exec touch "$0.synced"
+[ ! -e "$0.synced" ] || echo 'pg_dump: No space left'
+"""
+
 PLAYBOOK = """
 - hosts: cases
   gather_facts: false
@@ -55,7 +61,7 @@ class Run:
         (directory / "asgictl.py").write_text(ASGICTL)
         for name, text in {
             "systemctl": SYSTEMCTL,
-            "journalctl": "#!/bin/sh\necho 'pg_dump: No space left'\n",
+            "journalctl": JOURNALCTL,
             "ssh": "#!/bin/sh\nexit 255\n",
         }.items():
             (directory / name).write_text(text)
