@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import time
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
