@@ -1,14 +1,40 @@
 """What the tests of every scenario share: the site as a visitor sees it, playbooks, and a look at a host that failed."""
 
+import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+import testinfra
 from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent / "shared"))
 
 from outside import Playbooks, Site
+
+
+def pytest_configure(config):
+    """Playbooks that tests run are judged by the tests: the record is for those that molecule runs."""
+    os.environ.pop("LAB_PLAYS", None)
+
+
+def pytest_generate_tests(metafunc):
+    """Refuse a module for whose hosts testinfra would leave tests out, or test this machine."""
+    if "host" in metafunc.fixturenames:
+        module, inventory = metafunc.module, metafunc.config.getoption("--ansible-inventory")
+        names = getattr(module, "testinfra_hosts", None) or ["(none)"]
+        unknown = [name for name in names if not hosts(name, inventory)]
+        if unknown:
+            raise pytest.Collector.CollectError(
+                f"{module.__file__}: no host of {inventory} is {', '.join(unknown)}. Correct testinfra_hosts in this module"
+            )
+
+
+@cache
+def hosts(name, inventory):
+    """The hosts that a name in testinfra_hosts stands for."""
+    return testinfra.get_hosts([name], ansible_inventory=inventory) if name.startswith("ansible://") else []
 
 
 @pytest.fixture(scope="module")

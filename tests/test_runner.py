@@ -1,190 +1,373 @@
-"""make test: nothing passes silently. Each way in which it could is broken here on purpose, and has to go red."""
+"""The runner: what passes silently elsewhere is red here, and what failed can be looked into and run again."""
 
+import contextlib
+import json
 import os
+import signal
 import subprocess
 import sys
-import threading
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 import test as runner
-from evidence import count_tests, refuse_nothing, refuse_skipped_steps
-from stages import StageError, Stages
+from evidence import count_tests, require_hosts, require_steps, runs_of
+from scenario import Scenario
+from stages import StageError, Stages, tail
 
-# As molecule 26.10 prints it, without colours, outside a terminal.
-STEP = "INFO     [default > {}] Executed: {}\n"
-CONFIG = "scenario:\n  test_sequence: [destroy, create, converge, idempotence, verify, destroy]\n"
-STEPS = ["create", "converge", "idempotence", "verify"]
+SETTINGS = {
+    "prerun": False,
+    "dependency": {"enabled": False},
+    "ansible": {
+        "executor": {"args": {"ansible_playbook": ["--inventory=${MOLECULE_SCENARIO_DIRECTORY}/../inventory/tiny"]}},
+        "playbooks": {"create": "../shared/create.yml", "destroy": "../shared/destroy.yml"},
+    },
+    "scenario": {"test_sequence": ["destroy", "create", "prepare", "converge", "verify", "destroy"]},
+    "verifier": {"name": "testinfra", "directory": "tests"},
+}
+PLAY = "- {hosts: %s, gather_facts: false, tasks: [{name: Look, ansible.builtin.debug: {msg: here}}]}\n"
+PASSED = '<testsuites><testsuite><testcase classname="test_site" name="test_it"/></testsuite></testsuites>'
+SKIPPED = PASSED.replace("/></testsuite>", '><skipped message="no host"/></testcase></testsuite>')
 
 
-@pytest.fixture
-def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
-    """Stages whose logs lie in a directory of their own."""
-    monkeypatch.setattr("stages.LOGS", tmp_path / "logs")
+def project(root: Path, **settings: object) -> Scenario:
+    """A project with one scenario whose host is this machine."""
+    for path, text in {
+        "molecule/tiny/molecule.yml": yaml.safe_dump(SETTINGS | settings),
+        "molecule/tiny/converge.yml": PLAY % "localhost",
+        "molecule/shared/create.yml": PLAY % "localhost",
+        "molecule/shared/destroy.yml": PLAY % "localhost",
+        "molecule/inventory/tiny/hosts.yml": "all: {children: {empty: {}, lab: {hosts: {one: {ansible_connection: local}}}}}\n",
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return Scenario("tiny", root)
+
+
+@pytest.fixture(autouse=True)
+def logs(tmp_path, monkeypatch):
+    """Logs and reports of the runs that are only tried lie in a directory of their own."""
+    monkeypatch.setattr("stages.LOGS", tmp_path / ".lab/logs")
     monkeypatch.setattr("stages.ROOT", tmp_path)
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
-    return Stages()
+    monkeypatch.setattr("test.ROOT", tmp_path)
+    monkeypatch.setattr("test.LOGS", tmp_path / ".lab/logs")
+    monkeypatch.setattr("test.REPORTS", tmp_path / ".lab/reports")
 
 
-@pytest.fixture
-def molecule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A scenario called default and a molecule that prints, for `molecule test`, what the file returned holds."""
-    scenario, output = tmp_path / "molecule/default", tmp_path / "output"
-    scenario.mkdir(parents=True)
-    (scenario / "molecule.yml").write_text(CONFIG)
-    program = tmp_path / "bin/molecule"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n[ "$1" != test ] || exec cat {output}\n')
-    program.chmod(0o755)
-    monkeypatch.setattr(runner, "BIN", program.parent)
-    return output
+# Each of these ends with exit code 0 when it is run by itself.
 
 
-def run_tests(directory: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run pytest as molecule's verifier does, with the project's settings, on the tests in a directory."""
-    command = [BIN / "pytest", "-c", ROOT / "pyproject.toml", "--rootdir", directory, *arguments, directory]
-    path = f"{BIN}:{os.environ['PATH']}"
-    plain = {**os.environ, "PATH": path, "PYTEST_ADDOPTS": "-p no:cacheprovider"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=plain, cwd=directory)
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory):
+    """A scenario of molecule's own that passes though a playbook is missing, a play has no hosts, and nothing is tested."""
+    root = tmp_path_factory.mktemp("silent")
+    scenario = project(root)
+    (root / "molecule/tiny/converge.yml").write_text(PLAY % "localhost" + PLAY % "empty")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stages.LOGS", root / ".lab/logs")
+        patch.setattr("stages.ROOT", root)
+        stages = Stages()
+        with pytest.raises(StageError):
+            scenario.run(stages)
+        assert "Molecule executed 1 scenario" in stages.log_of("molecule/tiny").read_text()
+    return scenario
+
+
+def test_a_play_without_hosts_is_red(silent):
+    with pytest.raises(StageError, match=r"has plays without hosts: converge.yml: empty\."):
+        require_hosts("molecule/tiny", runs_of(silent.record))
+
+
+def test_a_step_without_its_playbook_is_red(silent):
+    for run in (runs := runs_of(silent.record)):
+        run["without_hosts"] = []
+    silent.record.write_text("".join(json.dumps(run) + "\n" for run in runs))
+    with pytest.raises(StageError, match=r"did not run its step prepare: .*/prepare.yml was not run"):
+        silent.judge("")
+
+
+def test_a_scenario_without_tests_is_red(silent):
+    with pytest.raises(StageError, match=r"ran no tests: pytest wrote no molecule-tiny\.xml"):
+        count_tests("molecule/tiny", silent.report)
+
+
+def verify(directory: Path, **modules: str) -> subprocess.CompletedProcess:
+    """Run modules of tests as molecule's verifier would, with the scenarios' conftest.py."""
+    project(directory)
+    for path in ["pyproject.toml", "molecule/conftest.py", "molecule/shared/outside.py"]:
+        (directory / path).write_text((ROOT / path).read_text())
+    scenario = directory / "molecule/tiny"
+    (scenario / "tests").mkdir()
+    for name, text in modules.items():
+        (scenario / f"tests/test_{name}.py").write_text(text)
+    command = [BIN / "pytest", "--ansible-inventory=../inventory/tiny", f"--junitxml={directory}/report.xml", "tests"]
+    return subprocess.run(command, cwd=scenario, env=PLAIN, capture_output=True, text=True, check=False)
+
+
+PLAIN = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
+    "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"
+}
+
+
+def test_an_unknown_host_is_red(tmp_path):
+    modules = {
+        "known": 'testinfra_hosts = ["ansible://one"]',
+        "half_known": 'testinfra_hosts = ["ansible://one", "ansible://two"]',
+        "empty_group": 'testinfra_hosts = ["ansible://empty"]',
+        "none": "testinfra_hosts = []",
+        "forgotten": "",
+    }
+    run = verify(tmp_path, **{name: f"{hosts}\ndef test_it(host): pass\n" for name, hosts in modules.items()})
+    assert run.returncode != 0, run.stdout
+    for name in modules:
+        assert (f"tests/test_{name}.py: no host of" in run.stdout) == (name != "known"), run.stdout
+    assert "is ansible://two. Correct testinfra_hosts in this module" in run.stdout
+
+
+def test_a_skipped_test_is_red(tmp_path):
+    test = "import pytest\ntestinfra_hosts = ['ansible://one']\ndef test_one(host): pass\ndef test_two(host): pytest.skip('x')\n"
+    run = verify(tmp_path, skipped=test)
+    assert (run.returncode, "1 passed, 1 skipped" in run.stdout) == (0, True), run.stdout
+    with pytest.raises(StageError, match=r"tests that did not pass: .*test_two\[ansible://one\] \(skipped\)"):
+        count_tests("molecule/tiny", tmp_path / "report.xml")
+
+
+# The same and more of it, each alone, with what molecule leaves behind written by hand.
+
+
+class Told(Stages):
+    """Stages in which every program ends well, and molecule leaves what it is told to."""
+
+    def __init__(self, scenario: Scenario, report: str | None, log: str, runs: list[dict]) -> None:
+        super().__init__()
+        self.scenario, self.report, self.log, self.runs = scenario, report, log, runs
+        self.commands = []
+
+    def run(self, name, program, *arguments, **options) -> str:
+        self.commands.append(program.name)
+        runs = self.runs if program.name == "molecule" else [self.ran("../shared/destroy.yml")]
+        with self.scenario.record.open("a") as file:
+            file.writelines(json.dumps(run) + "\n" for run in runs)
+        if program.name == "molecule" and self.report:
+            self.scenario.report.write_text(self.report)
+        return self.log
+
+    def ran(self, playbook: str, check: bool = False, without: tuple = ()) -> dict:
+        """A run of a playbook, as the callback plugin records it."""
+        path = (self.scenario.directory / playbook).resolve()
+        return {"playbook": str(path), "check": check, "without_hosts": list(without)}
+
+
+SEQUENCE = ["destroy", "syntax", "create", "prepare", "converge", "idempotence", "check", "verify", "destroy"]
+SYNTAX = "INFO     [tiny > syntax] Executed: Successful\n"
+
+
+def told(
+    root: Path, report: str | None = PASSED, log: str = SYNTAX, without: int | None = None, last: dict | None = None
+) -> Told:
+    """A scenario of all steps that all ran, except for step number `without`, which begins to count at create."""
+    scenario = project(root, scenario={"test_sequence": SEQUENCE})
+    stages = Told(scenario, report, log, [])
+    converge = stages.ran("converge.yml")
+    stages.runs = [
+        stages.ran("../shared/create.yml"),
+        stages.ran("prepare.yml"),
+        converge,
+        converge,
+        stages.ran("converge.yml", True),
+    ]
+    if without is not None:
+        del stages.runs[without]
+    stages.runs += [last] if last else []
+    return stages
+
+
+def test_a_scenario_that_did_everything_is_green_and_its_tests_are_counted(tmp_path):
+    stages = told(tmp_path)
+    stages.scenario.run(stages)
+    assert stages.tests == {"molecule/tiny": 1}
+    assert stages.commands == ["ansible-playbook", "molecule", "ansible-playbook"], "destroyed before and after"
 
 
 @pytest.mark.parametrize(
-    "log",
+    ("broken", "message"),
     [
-        "WARNING  Missing playbook (/x/verify.yml). Skipping.",
-        "skipping: no hosts matched",
-        "  │ skipping: no hosts\n  │   matched",
-        "INFO no tests found",
-        "collected 0 items",
-        "[WARNING]: Could not match supplied host pattern, ignoring: app",
+        ({"without": 0}, "did not run its step create"),
+        ({"without": 1}, "did not run its step prepare"),
+        ({"without": 2}, "did not run its step idempotence"),
+        ({"without": 4}, "did not run its step check"),
+        ({"log": "no such line"}, "did not run its step syntax"),
+        ({"report": None}, "ran no tests"),
+        ({"report": "<testsuites/>"}, "ran no tests"),
+        ({"report": SKIPPED}, r"did not pass: test_site::test_it \(skipped\)"),
+        ({"last": {"playbook": "/x/more.yml", "check": False, "without_hosts": []}}, "none of its steps: /x/more.yml"),
+        ({"last": {"playbook": "/x/more.yml", "check": False, "without_hosts": ["app"]}}, "plays without hosts: more.yml: app"),
     ],
 )
-def test_a_stage_that_ran_nothing_fails(log: str) -> None:
-    with pytest.raises(StageError, match="passed without doing its work"):
-        refuse_nothing("molecule/default", f"some text\n{log}\nsome text")
+def test_what_is_missing_is_red_and_its_hosts_are_left(tmp_path, broken, message):
+    stages = told(tmp_path, **broken)
+    with pytest.raises(StageError, match=message):
+        stages.scenario.run(stages)
+    assert stages.commands == ["ansible-playbook", "molecule"], "destroyed only before"
 
 
-def test_a_stage_that_ran_something_passes() -> None:
-    refuse_nothing("unit", "collected 12 items\n12 passed in 0.1s\nskipping: [web1]")
+@pytest.mark.parametrize(
+    "sequence", [None, ["create", "converge"], ["destroy", "create", "destroy"], ["destroy", "pray", "verify", "destroy"]]
+)
+def test_a_sequence_that_cannot_be_judged_is_red(tmp_path, sequence):
+    stages = told(tmp_path)
+    scenario = project(tmp_path, scenario={"test_sequence": sequence} if sequence else {})
+    with pytest.raises(StageError, match="test_sequence"):
+        scenario.run(stages)
 
 
-@pytest.mark.parametrize("left_out", ["1 skipped", "2 deselected", "1 xfailed", "1 xpassed"])
-def test_a_test_that_is_left_out_fails_its_stage(left_out: str) -> None:
-    with pytest.raises(StageError, match=f"did not run all of its tests: {left_out}"):
-        count_tests("unit", f"12 passed, {left_out} in 0.1s")
+def test_steps_are_compared_in_their_order():
+    runs = [{"playbook": "/converge.yml", "check": True}, {"playbook": "/converge.yml", "check": False}]
+    with pytest.raises(StageError, match="step converge"):
+        require_steps("x", [("converge", "/converge.yml", False), ("check", "/converge.yml", True)], runs)
 
 
-def test_a_stage_without_a_test_fails_and_others_are_counted() -> None:
-    with pytest.raises(StageError, match="without a single test"):
-        count_tests("molecule/default", "INFO Executed: Successful")
-    assert count_tests("unit", "==== 12 passed, 1 warning in 0.1s ====") == 12
-
-
-def test_a_host_that_the_inventory_does_not_have_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "hosts.yml").write_text("all: {hosts: {web1: {ansible_connection: local}}}")
-    module = tmp_path / "test_host.py"
-    module.write_text('testinfra_hosts = ["ansible://web1"]\ndef test_something(host):\n    assert host.backend\n')
-    inventory = f"--ansible-inventory={tmp_path / 'hosts.yml'}"
-    known = run_tests(tmp_path, inventory)
-    assert known.returncode == 0, known.stdout + known.stderr
-    module.write_text(module.read_text().replace("web1", "web2"))
-    unknown = run_tests(tmp_path, inventory)
-    assert unknown.returncode != 0, unknown.stdout
-    assert "empty parameter set" in unknown.stdout.lower()
-
-
-def test_a_really_skipped_test_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "test_left_out.py").write_text(
-        "import pytest\ndef test_one(): pass\ndef test_two(): pytest.importorskip('no_such_module')\n"
+def test_no_values_for_a_test_are_an_error(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('value', [])\ndef test_it(value): pass\ndef test_other(): pass\n"
     )
-    done = run_tests(tmp_path)
-    assert done.returncode == 0, "pytest itself is content"
-    with pytest.raises(StageError, match="1 skipped"):
-        count_tests("unit", done.stdout)
+    command = [BIN / "pytest", "-c", ROOT / "pyproject.toml", f"--rootdir={tmp_path}", "test_it.py"]
+    run = subprocess.run(command, cwd=tmp_path, env=PLAIN, capture_output=True, text=True, check=False)
+    assert run.returncode != 0, run.stdout
 
 
-def test_a_play_without_hosts_and_a_step_without_a_playbook_fail(tmp_path: Path) -> None:
-    play = tmp_path / "play.yml"
-    play.write_text("- hosts: web\n  gather_facts: false\n  tasks: [{ansible.builtin.meta: noop}]\n")
-    command = [BIN / "ansible-playbook", "-i", "localhost,", play]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, "Ansible itself is content"
-    with pytest.raises(StageError, match="without doing its work"):
-        refuse_nothing("molecule/default", done.stdout + done.stderr)
+# What a person gets to see.
 
 
-@pytest.mark.parametrize("missing", STEPS)
-@pytest.mark.parametrize("printed", ["Missing playbook", "Skipped", None])
-def test_a_step_that_did_not_run_fails_its_scenario(tmp_path: Path, missing: str, printed: str | None) -> None:
-    config = tmp_path / "molecule.yml"
-    config.write_text(CONFIG)
-    ended = dict.fromkeys(STEPS, "Successful") | {missing: printed}
-    log = "".join(STEP.format(step, result) for step, result in ended.items() if result)
-    with pytest.raises(StageError, match=f"without its step {missing};"):
-        refuse_skipped_steps("default", log, config)
-    refuse_skipped_steps("default", log + STEP.format(missing, "Successful"), config)
-    # With colours in a terminal.
-    refuse_skipped_steps("default", "".join(f"INFO     default ➜ {step}: Executed: Successful\n" for step in STEPS), config)
+def main(monkeypatch, jobs: dict, *arguments: str) -> int:
+    """Run the runner with these stages; return its exit code."""
+    monkeypatch.setattr("sys.argv", ["test.py", *(arguments or ["all"])])
+    monkeypatch.setattr(runner, "known", lambda stages: {name: {name: partial(job, stages)} for name, job in jobs.items()})
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    return runner.main()
 
 
-def test_a_scenario_passes_with_all_of_its_steps_and_is_cleared_away(stages: Stages, molecule: Path, tmp_path: Path) -> None:
-    molecule.write_text("".join(STEP.format(step, "Successful") for step in STEPS) + "== 7 passed in 1s ==\n")
-    runner.scenario(stages, "default")
-    assert stages.tests == {"molecule/default": 7}
-    assert [call.split()[0] for call in (tmp_path / "calls").read_text().splitlines()] == ["destroy", "test", "destroy"]
+def test_a_failed_stage_ends_red_with_its_end_shown_again_while_others_go_on(monkeypatch, capsys, tmp_path):
+    script = "echo before; echo '=== FAILURES ==='; echo 'E  assert 1 == 2'; exit 1"
+    jobs = {
+        "unit": lambda stages: stages.run("unit", "sh", "-c", script),
+        "lab": lambda stages: stages.run("lab", "echo", "hello"),
+    }
+    assert main(monkeypatch, jobs) == 1
+    shown = capsys.readouterr().out
+    assert "unit               | E  assert 1 == 2\n" in shown, "each line has its stage's name"
+    end = shown.partition("== the end of .lab/logs/unit.log\n")[2]
+    assert end.startswith("=== FAILURES ===\nE  assert 1 == 2\n")
+    assert "FAILED: unit failed with exit code 1; its output is in .lab/logs/unit.log" in end
+    assert "make test FROM=unit" in end
+    assert (tmp_path / ".lab/logs/lab.log").read_text() == "hello\n"
 
 
-@pytest.mark.parametrize(
-    ("output", "reason"),
-    [
-        ("== 7 passed in 1s ==\n", "without its step create"),
-        ("".join(STEP.format(step, "Successful") for step in STEPS), "without a single test"),
-        ("".join(STEP.format(step, "Successful") for step in STEPS) + "6 passed, 1 skipped", "1 skipped"),
-    ],
-)
-def test_a_failed_scenario_leaves_its_hosts_and_tells_how_to_look_into_them(
-    stages: Stages, molecule: Path, tmp_path: Path, output: str, reason: str
-) -> None:
-    molecule.write_text(output)
-    inventory = tmp_path / "molecule/inventory/default/lab.yml"
-    inventory.parent.mkdir(parents=True)
-    inventory.write_text(f"all: {{hosts: {{web1: {{ansible_ssh_private_key_file: {tmp_path}/.lab/1/id_ed25519}}}}}}")
-    with pytest.raises(StageError, match=reason) as failed:
-        runner.scenario(stages, "default")
-    assert "ssh -F .lab/1/ssh_config web1" in str(failed.value)
-    assert "make test FROM=default" in str(failed.value)
-    assert [call.split()[0] for call in (tmp_path / "calls").read_text().splitlines()] == ["destroy", "test"]
+def test_all_stages_are_in_the_table_with_their_tests(monkeypatch, capsys):
+    def job(stages: Stages) -> None:
+        stages.run("unit", "true")
+        stages.tests["unit"] = 12
+
+    assert (
+        main(monkeypatch, {"unit": job, "lab": lambda stages: stages.run("lab", "true")}, "--since", str(time.time()), "all") == 0
+    )
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows if " s" in row and "|" not in row] == ["setup", "unit", "lab", "total"]
+    assert [row for row in rows if "unit " in row and row.endswith("12 tests")]
+    assert rows[-1] == "All passed."
 
 
-def test_a_failing_stage_is_named_timed_and_does_not_end_the_others(stages: Stages, capsys: pytest.CaptureFixture) -> None:
-    assert stages.run("first", "echo", "hello") == "hello\n"
-    failures = stages.in_parallel([partial(stages.run, "second", "false"), partial(stages.run, "third", "echo", "well")], 2)
-    assert len(failures) == 1
-    assert "second failed (exit code 1)" in failures[0]
-    assert {name for name, _ in stages.times} == {"first", "second", "third"}
-    assert "total" in stages.summary()
-    assert "third             | well" in capsys.readouterr().out
+def test_a_run_goes_on_from_a_stage():
+    stages = {name: {name: None} for name in ["unit", "lint", "molecule/release", "molecule/fleet", "molecule/edge"]}
+    assert list(runner.choose(stages, ["all"], "fleet")) == ["molecule/fleet", "molecule/edge"]
+    assert list(runner.choose(stages, ["lint", "unit"], None)) == ["unit", "lint"]
+    with pytest.raises(StageError, match="there is no stage flet; there are unit, lint, release, fleet, edge"):
+        runner.choose(stages, ["all"], "flet")
 
 
-def test_two_stages_run_at_a_time(stages: Stages) -> None:
-    meeting = threading.Barrier(2, timeout=60)
-    assert stages.in_parallel([meeting.wait, meeting.wait], lanes=2) == []
-
-
-def test_the_run_can_go_on_from_a_stage() -> None:
-    every = list(runner.chosen(["all"], ""))
-    assert every[:2] == ["lint", "unit"]
-    assert set(every) >= {"sample_app", *(f"molecule/{path.parent.name}" for path in ROOT.glob("molecule/*/molecule.yml"))}
-    assert list(runner.chosen(["all"], "fleet")) == every[every.index("molecule/fleet") :]
-    with pytest.raises(StageError, match="There is no stage flete"):
-        runner.chosen(["all"], "flete")
-
-
-def test_every_scenario_has_its_place_among_the_lanes() -> None:
+def test_every_scenario_is_a_stage_and_new_ones_come_first(tmp_path):
+    for name in ["edge", "release", "brand-new"]:
+        (tmp_path / "molecule" / name).mkdir(parents=True)
+        (tmp_path / "molecule" / name / "molecule.yml").touch()
+    assert list(runner.known(Stages(), tmp_path)) == ["unit", "lint", "molecule/brand-new", "molecule/release", "molecule/edge"]
+    (tmp_path / "tests/lab").mkdir(parents=True)
+    assert "lab" in runner.known(Stages(), tmp_path)
     assert set(runner.LONGEST_FIRST) == {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
+
+
+def test_a_failed_scenario_is_explained(tmp_path):
+    scenario = project(tmp_path)
+    assert "no host was left" in scenario.help()
+    key = tmp_path / ".lab/0123abcd/id_ed25519"
+    inventory = {"all": {"hosts": {"web1": {"ansible_ssh_private_key_file": str(key)}}}}
+    (tmp_path / "molecule/inventory/tiny/lab.yml").write_text(yaml.safe_dump(inventory))
+    shown = scenario.help()
+    for line in [
+        "ssh -F .lab/0123abcd/ssh_config web1",
+        "molecule verify -s tiny",
+        "make molecule SCENARIO=tiny",
+        "molecule destroy -s tiny",
+    ]:
+        assert line in shown
+
+
+def test_the_end_of_a_log_is_where_it_failed():
+    play = "TASK [One] ***\nok: [web1]\n\nTASK [Two] ***\nchanged: [web2]\nfatal: [web1]: FAILED!\n\nPLAY RECAP ***\n"
+    assert tail(play).startswith("TASK [Two]")
+    assert tail(f"{play}=== FAILURES ===\nE assert\n") == "=== FAILURES ===\nE assert"
+    long = tail("=== ERRORS ===\n" + "line\n" * 500 + "last\n", most=20).splitlines()
+    assert (long[0], long[10], long[-1], len(long)) == ("=== ERRORS ===", "... 482 lines ...", "last", 21)
+
+
+def test_parallel_stages_run_at_the_same_time_and_in_their_order(tmp_path):
+    stages = Stages(lanes=2)
+    # Each waits for the other's file, so one after the other they would never end.
+    wait = "touch %s; until [ -e %s ]; do sleep 0.05; done"
+    jobs = {
+        name: partial(stages.run, name, "sh", "-c", wait % pair, cwd=tmp_path)
+        for name, pair in [("a", ("a", "b")), ("b", ("b", "a"))]
+    }
+    assert stages.together(jobs) == {}
+    assert list(stages.times) and stages.summary().index("  a") < stages.summary().index("  b")
+
+
+def test_an_interrupt_ends_all_lanes_with_all_that_they_started(tmp_path):
+    for name in "ab":
+        # What a test of a scenario starts has a session of its own.
+        (tmp_path / name).write_text(f"setsid sh -c 'echo $$ > {name}.pid; exec sleep 600' & trap 'exit 1' INT; wait\n")
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tools')!r})\n"
+        "import stages; from functools import partial; from pathlib import Path\n"
+        f"stages.ROOT = Path({str(tmp_path)!r}); stages.LOGS = stages.ROOT / 'logs'; s = stages.Stages(lanes=2)\n"
+        "s.together({name: partial(s.run, name, 'sh', name, cwd=stages.ROOT) for name in 'ab'})\n"
+    )
+    process = subprocess.Popen([sys.executable, program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    pids = [tmp_path / f"{name}.pid" for name in "ab"]
+    deadline = time.monotonic() + 60
+    while not all(path.exists() and path.read_text().strip() for path in pids):
+        assert time.monotonic() < deadline, "the stages did not start"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    for path in pids:
+        with contextlib.suppress(FileNotFoundError):
+            # A killed process whose parent is gone may wait a moment for its new one.
+            assert Path(f"/proc/{int(path.read_text())}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_locks_of_a_killed_run_are_forgotten(tmp_path, monkeypatch):
+    old, new = tmp_path / ".lab/0123.ansible_lockfile", tmp_path / ".lab/4567.ansible_lockfile"
+    for lock in (old, new):
+        lock.parent.mkdir(exist_ok=True)
+        lock.touch()
+    os.utime(old, (0, 0))
+    runner.forget_stale_locks()
+    assert (old.exists(), new.exists()) == (False, True)

@@ -1,50 +1,45 @@
-"""What the tools print, with exit code 0, when they did not do what they were called for."""
+"""What shows that a stage did its work: pytest's report of its tests, and the plays that Ansible ran."""
 
-import re
+import json
 from pathlib import Path
+from xml.etree import ElementTree
 
-import yaml
 from stages import StageError
 
-NOTHING_RAN = re.compile(
-    r"missing playbook|no tests found|no tests ran|no hosts matched|collected 0 items|no inventory was parsed"
-    r"|could not match supplied host pattern|provided hosts list is empty|skipping, missing",
-    re.IGNORECASE,
-)
-# pytest's closing words for tests that it left out or whose failure it was told to expect.
-LEFT_OUT = re.compile(r"\b([1-9]\d*) (skipped|deselected|xfailed|xpassed)\b")
-PASSED = re.compile(r"\b([1-9]\d*) passed\b")
+
+def count_tests(stage: str, report: Path) -> int:
+    """Return how many tests passed according to pytest's JUnit report; raises StageError unless all did, and some ran."""
+    if not report.is_file():
+        raise StageError(f"{stage} ran no tests: pytest wrote no {report.name}. Give it tests, or take the stage away")
+    passed, others = 0, []
+    for case in ElementTree.parse(report).iter("testcase"):
+        verdicts = [child.tag for child in case if child.tag in ("skipped", "failure", "error")]
+        others += [f"{case.get('classname')}::{case.get('name')} ({verdict})" for verdict in verdicts]
+        passed += not verdicts
+    if others:
+        raise StageError(f"{stage} has tests that did not pass: {'; '.join(others)}. A test either runs or is deleted")
+    if not passed:
+        raise StageError(f"{stage} ran no tests: {report.name} has none")
+    return passed
 
 
-def refuse_nothing(stage: str, log: str) -> None:
-    """Raise StageError if the log of a stage shows that something was left out for want of its subject."""
-    # molecule draws a frame around its output and breaks lines to fit it.
-    text = re.sub(r"[\s│]+", " ", log)
-    found = sorted({text[max(match.start() - 60, 0) : match.end() + 60] for match in NOTHING_RAN.finditer(text)})
-    if found:
-        raise StageError(f"{stage} passed without doing its work: {'; '.join(found)}")
+def runs_of(record: Path) -> list[dict]:
+    """Return the runs of playbooks that molecule/shared/callbacks/plays.py has recorded, in their order."""
+    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
 
 
-def count_tests(stage: str, log: str) -> int:
-    """Return how many tests passed in a stage; raise StageError if none did, or if one was left out."""
-    left_out = sorted({f"{number} {word}" for number, word in LEFT_OUT.findall(log)})
-    if left_out:
-        raise StageError(f"{stage} did not run all of its tests: {', '.join(left_out)}")
-    counts = [int(number) for number in PASSED.findall(log)]
-    if not counts:
-        raise StageError(f"{stage} passed without a single test")
-    return sum(counts)
+def require_hosts(stage: str, runs: list[dict]) -> None:
+    """Raise StageError if a play of these runs had no hosts."""
+    empty = [f"{Path(run['playbook']).name}: {play}" for run in runs for play in run["without_hosts"]]
+    if empty:
+        raise StageError(f"{stage} has plays without hosts: {'; '.join(empty)}. Give their groups hosts in its inventory")
 
 
-def refuse_skipped_steps(name: str, log: str, config: Path) -> None:
-    """Raise StageError if a step of the scenario's test_sequence did not run to its end.
-
-    In: the scenario's name, molecule's output without colours, its molecule.yml. `destroy` is not looked for: the runner
-    calls it by itself.
-    """
-    wanted = [step for step in yaml.safe_load(config.read_text())["scenario"]["test_sequence"] if step != "destroy"]
-    # In a terminal molecule draws an arrow.
-    ended = re.findall(rf"\b{re.escape(name)}\W+(\w+)\W+Executed: Successful", log)
-    missing = [step for step in dict.fromkeys(wanted) if ended.count(step) < wanted.count(step)]
-    if missing:
-        raise StageError(f"molecule/{name} passed without its step {', '.join(missing)}; molecule/{name}/molecule.yml lists it")
+def require_steps(stage: str, expected: list[tuple[str, str, bool]], runs: list[dict]) -> None:
+    """Raise StageError unless the runs are those expected: for each step its name, its playbook, whether it only checks."""
+    left = [(run["playbook"], run["check"]) for run in runs]
+    for step, playbook, check in expected:
+        if not left or left.pop(0) != (playbook, check):
+            raise StageError(f"{stage} did not run its step {step}: {playbook} was not run when its turn came")
+    if left:
+        raise StageError(f"{stage} ran what is none of its steps: {', '.join(playbook for playbook, _ in left)}")

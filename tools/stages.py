@@ -2,96 +2,129 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from processes import end
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / ".lab/logs"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# Where a failure begins in a log: pytest's own chapter, or else the last task of Ansible's that failed.
+CHAPTER = re.compile(r"^=+ (?:FAILURES|ERRORS) =+$", re.MULTILINE)
+TASK = re.compile(r"^TASK \[.*\n(?:(?!TASK \[|PLAY ).*\n)*?(?:fatal|failed): ", re.MULTILINE)
 
 
 class StageError(Exception):
-    """A stage failed; the text says which and why."""
+    """A stage failed; the text reports which and why."""
 
 
 class Stages:
-    """Times of the stages so far; `since` is the time.time() at which the user's command began."""
+    """The stages so far: how long each took and how many tests ran in it; since is when the user's command began."""
 
-    def __init__(self, since: float | None = None) -> None:
-        """Count what was before now, if `since` is given, as the first stage: setup."""
+    def __init__(self, since: float | None = None, lanes: int = 1) -> None:
+        """Count what was before now, if since is given, as the first stage: setup."""
         self.begun = since or time.time()
-        self.times = [("setup", time.time() - since)] if since else []
+        self.lanes = lanes
+        self.times: dict[str, float] = {"setup": time.time() - since} if since else {}
         self.tests: dict[str, int] = {}
-        self.in_lanes = False
-        self._output = threading.Lock()
+        self.order: list[str] = []
+        self.running: set[subprocess.Popen] = set()
+        self.stopped = False
+        self.terminal = threading.Lock()
 
-    def run(self, name: str, *command: str | Path, cwd: Path = ROOT) -> str:
+    def log_of(self, name: str) -> Path:
+        """Return the file that has all output of a stage."""
+        return LOGS / f"{name.replace('/', '-')}.log"
+
+    def run(self, name: str, *command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
         """Run a command as a part of stage `name`, showing its output; return that output, raise StageError if it fails."""
-        self._show(f"\n== {name}: {' '.join(map(str, command))}\n")
-        LOGS.mkdir(parents=True, exist_ok=True)
         begun = time.time()
-        lines = []
-        prefix = f"{name:<17} | " if self.in_lanes else ""
-        colour = "1" if sys.stdout.isatty() else "0"
-        # A stage may take several commands.
-        with log_of(name).open("a" if name in dict(self.times) else "w") as log:
-            process = subprocess.Popen(
-                list(map(str, command)),
-                cwd=cwd,
-                env={"COLUMNS": "150", **os.environ, "PYTHONUNBUFFERED": "1", "ANSIBLE_FORCE_COLOR": colour, "PY_COLORS": colour},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                text=True,
-                errors="replace",
-            )
+        log = self.log_of(name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        lines: list[str] = []
+        with log.open("a" if name in self.times else "w") as file:
+            process = self._start(name, list(map(str, command)), cwd, env or {})
             for line in process.stdout:
-                self._show(prefix + line)
+                self._show(name, line)
                 lines.append(COLOUR.sub("", line))
-                log.write(lines[-1])
-        code = process.wait()
-        self.times.append((name, time.time() - begun))
+                file.write(lines[-1])
+            code = process.wait()
+        self.running.discard(process)
+        self.times[name] = self.times.get(name, 0) + time.time() - begun
+        if self.stopped:
+            raise StageError(f"{name} was interrupted")
         if code:
-            raise StageError(f"{name} failed (exit code {code}); its output is above and in {log_of(name).relative_to(ROOT)}")
+            raise StageError(f"{name} failed with exit code {code}; its output is in {log.relative_to(ROOT)}")
         return "".join(lines)
 
-    def in_parallel(self, jobs: Iterable[Callable[[], None]], lanes: int) -> list[str]:
-        """Run jobs, `lanes` at a time and in the order given; return what went wrong, a text for each that failed."""
-        jobs = list(jobs)
-        self.in_lanes = lanes > 1 and len(jobs) > 1
-        with ThreadPoolExecutor(max_workers=lanes) as pool:
-            return [failure for failure in pool.map(self._attempt, jobs) if failure]
+    def together(self, jobs: dict[str, Callable[[], None]]) -> dict[str, StageError]:
+        """Run jobs in their order, as many at once as there are lanes; return the errors of those that failed, by name."""
+        self.order += jobs
+        with ThreadPoolExecutor(self.lanes) as executor:
+            futures = {name: executor.submit(job) for name, job in jobs.items()}
+            try:
+                errors = {name: future.exception() for name, future in futures.items()}
+            except KeyboardInterrupt:
+                self.stopped = True
+                executor.shutdown(wait=False, cancel_futures=True)
+                end(list(self.running))
+                raise
+        for error in errors.values():
+            if error and not isinstance(error, StageError):
+                raise error
+        return {name: error for name, error in errors.items() if error}
 
     def summary(self) -> str:
-        """Return the table of the stages: seconds, and how many tests ran; parts of one stage are added up."""
-        seconds: dict[str, float] = {}
-        for name, took in self.times:
-            seconds[name] = seconds.get(name, 0) + took
-        rows = [*seconds.items(), ("total", time.time() - self.begun)]
-        counts = {**self.tests, "total": sum(self.tests.values())}
+        """Return the table of the stages: seconds, and tests where some ran."""
+        rows = [(name, self.times[name], self.tests.get(name)) for name in self._names()]
+        rows.append(("total", time.time() - self.begun, sum(self.tests.values()) or None))
         return "\n".join(
-            f"  {name:<22}{took:7.1f} s" + (f"{counts[name]:6} tests" if counts.get(name) else "") for name, took in rows
+            f"  {name:<22}{seconds:7.1f} s" + (f"{tests:6} tests" if tests is not None else "") for name, seconds, tests in rows
         )
 
-    def _show(self, text: str) -> None:
-        with self._output:
-            sys.stdout.write(text)
+    def _names(self) -> list[str]:
+        """Return the names of the stages that began, in the order in which they were wanted."""
+        wanted = [name for name in self.order if name in self.times]
+        return [name for name in self.times if name not in wanted] + wanted
+
+    def _start(self, name: str, command: list[str], cwd: Path, env: dict[str, str]) -> subprocess.Popen:
+        """Start a command in a process group of its own, so that it ends when and how the runner wants it to."""
+        self._show(name, f"== {name}: {shlex.join(command)}\n")
+        colour = "1" if sys.stdout.isatty() else "0"
+        # Compiled once: without its bytecode, each start of Ansible takes twice the time.
+        common = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "", "ANSIBLE_FORCE_COLOR": colour, "PY_COLORS": colour}
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={"COLUMNS": "150", **os.environ, **common, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self.running.add(process)
+        return process
+
+    def _show(self, name: str, line: str) -> None:
+        """Print a line of a stage at once, with the stage's name before it where several run at a time."""
+        with self.terminal:
+            sys.stdout.write(f"{name:<18} | {line}" if self.lanes > 1 else line)
             sys.stdout.flush()
 
-    @staticmethod
-    def _attempt(job: Callable[[], None]) -> str:
-        try:
-            job()
-        except StageError as error:
-            return str(error)
-        return ""
 
-
-def log_of(name: str) -> Path:
-    """The file that holds a stage's output without colours."""
-    return LOGS / f"{name.replace('/', '-')}.log"
+def tail(log: str, most: int = 120) -> str:
+    """Return what matters of a failed stage's log: from its failure on, the middle left out where that is long."""
+    found = list(CHAPTER.finditer(log)) or list(TASK.finditer(log))
+    lines = log[found[-1].start() :].splitlines() if found else log.splitlines()[-40:]
+    if len(lines) > most:
+        lines[most // 2 : -most // 2] = [f"... {len(lines) - most} lines ..."]
+    return "\n".join(lines)

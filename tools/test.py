@@ -1,138 +1,125 @@
-"""Run lint, unit tests and molecule scenarios, some of them at a time, and fail where one of them silently ran nothing."""
+"""Run lint, unit tests, the lab's tests and the molecule scenarios, and fail where one of them did not do its work."""
 
 import argparse
 import os
+import signal
 import sys
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import yaml
-from evidence import count_tests, refuse_nothing, refuse_skipped_steps
-from stages import ROOT, StageError, Stages, log_of
+from evidence import count_tests
+from scenario import BIN, Scenario
+from stages import LOGS, ROOT, StageError, Stages, tail
 
-BIN = ROOT / ".venv/bin"
-# The longest first, so that the lanes end at about the same time. A scenario that is not here comes last.
+REPORTS = ROOT / ".lab/reports"
+LINTERS = {
+    "lint/ruff": ["ruff", "check", "."],
+    "lint/format": ["ruff", "format", "--check", "."],
+    "lint/yaml": ["yamllint", "--strict", "."],
+    "lint/ansible": ["ansible-lint", "--strict", "--offline"],
+}
+# The longest first, so that no lane is left alone with it at the end; what is not named here comes before them.
 LONGEST_FIRST = ["release", "fleet", "tls", "default", "full", "metrics", "data", "edge"]
-LINTERS = (
-    ("ruff", "ruff", "check", "."),
-    ("format", "ruff", "format", "--check", "."),
-    ("yaml", "yamllint", "--strict", "."),
-    ("ansible", "ansible-lint", "--strict", "--offline"),
-)
+# A lookup of ansible.builtin.password holds its lock for a moment; one that is older was left by a killed run.
+STALE_SECONDS = 60
+
+Jobs = dict[str, Callable[[], None]]
 
 
-def lint(stages: Stages) -> None:
-    """Run every linter, also after one has found something."""
-    failures = []
-    for name, *command in LINTERS:
-        try:
-            stages.run(f"lint/{name}", BIN / command[0], *command[1:])
-        except StageError as error:
-            failures.append(str(error))
-    if failures:
-        raise StageError("\n        ".join(failures))
+def pytest(stages: Stages, name: str, python: Path, *arguments: str, cwd: Path = ROOT) -> None:
+    """Run pytest as stage `name` and count its tests; raises StageError, also where one was skipped or none ran."""
+    report = REPORTS / f"{name.replace('/', '-')}.xml"
+    report.unlink(missing_ok=True)
+    stages.run(name, python, "-m", "pytest", f"--junitxml={report}", *arguments, cwd=cwd)
+    stages.tests[name] = count_tests(name, report)
 
 
-def unit(stages: Stages) -> None:
-    """Run the project's tests that need no host."""
-    verified(stages, "unit", stages.run("unit", BIN / "pytest", "--ignore=tests/lab", "tests"))
+def known(stages: Stages, root: Path = ROOT) -> dict[str, Jobs]:
+    """Return all stages in the order in which they start, each as the jobs that it is made of."""
+    python, python_of_sample = BIN / "python", ROOT / ".venv-sample_app/bin/python"
+    unit = {
+        "unit": partial(pytest, stages, "unit", python, "--ignore=tests/lab", "tests"),
+        "unit/sample_app": partial(pytest, stages, "unit/sample_app", python_of_sample, cwd=ROOT / "sample_app"),
+    }
+    lint = {name: partial(stages.run, name, BIN / program, *options) for name, (program, *options) in LINTERS.items()}
+    lab = {"lab": partial(pytest, stages, "lab", python, "-vv", "tests/lab")} if (root / "tests/lab").is_dir() else {}
+    names = [path.parent.name for path in root.glob("molecule/*/molecule.yml")]
+    if not names:
+        raise StageError("there is no molecule/*/molecule.yml")
+    names.sort(key=lambda name: (LONGEST_FIRST.index(name) if name in LONGEST_FIRST else -1, name))
+    scenarios = {f"molecule/{name}": partial(Scenario(name, root).run, stages) for name in names}
+    return {"unit": unit, "lint": lint, **{name: {name: job} for name, job in (lab | scenarios).items()}}
 
 
-def sample_app(stages: Stages) -> None:
-    """Run the sample project's tests with its own tools."""
-    python = ROOT / ".venv-sample_app/bin/python"
-    verified(stages, "sample_app", stages.run("sample_app", python, "-m", "pytest", cwd=ROOT / "sample_app"))
-
-
-def lab(stages: Stages) -> None:
-    """Run the tests of the lab itself, which make and break labs of their own."""
-    verified(stages, "lab", stages.run("lab", BIN / "pytest", "tests/lab"))
-
-
-def scenario(stages: Stages, name: str) -> None:
-    """Run one molecule scenario. A failed one leaves its hosts, which the next run clears away."""
-    if not (ROOT / "molecule" / name / "molecule.yml").is_file():
-        raise StageError(f"There is no molecule/{name}/molecule.yml.")
-    stage = f"molecule/{name}"
-    run = partial(stages.run, stage, BIN / "molecule")
-    run("destroy", "--scenario-name", name)
-    try:
-        log = run("test", "--destroy", "never", "--scenario-name", name)
-        refuse_skipped_steps(name, log, ROOT / "molecule" / name / "molecule.yml")
-        verified(stages, stage, log)
-    except StageError as error:
-        raise StageError(f"{error}\n{how_to_look(name)}") from error
-    run("destroy", "--scenario-name", name)
-
-
-def verified(stages: Stages, stage: str, log: str) -> None:
-    """Count a stage's tests; raise StageError if it skipped one or did nothing."""
-    refuse_nothing(stage, log)
-    stages.tests[stage] = count_tests(stage, log)
-
-
-def how_to_look(name: str) -> str:
-    """Return the commands for a look at the hosts that a failed scenario has left."""
-    lines = ["        Its hosts are still there; the next run clears them away."]
-    inventory = ROOT / "molecule/inventory" / name / "lab.yml"
-    hosts = yaml.safe_load(inventory.read_text())["all"]["hosts"] if inventory.is_file() else {}
-    for host, variables in hosts.items():
-        config = Path(variables["ansible_ssh_private_key_file"]).with_name("ssh_config")
-        lines.append(f"          look into it     ssh -F {os.path.relpath(config, ROOT)} {host}")
-    lines += [
-        f"          its whole log    less {log_of(f'molecule/{name}').relative_to(ROOT)}",
-        f"          test it again    .venv/bin/molecule verify -s {name}",
-        f"          clear it away    .venv/bin/molecule destroy -s {name}",
-        f"          go on from it    make test FROM={name}",
-    ]
-    return "\n".join(lines)
-
-
-def plan() -> dict[str, object]:
-    """Return all stages in their order, each with the function that runs it."""
-    found = {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
-    names = [*(name for name in LONGEST_FIRST if name in found), *sorted(found - set(LONGEST_FIRST))]
-    stages = {"lint": lint, "unit": unit, "sample_app": sample_app}
-    if (ROOT / "tests/lab").is_dir():
-        stages["lab"] = lab
-    return stages | {f"molecule/{name}": partial(scenario, name=name) for name in names}
-
-
-def chosen(what: list[str], first: str) -> dict[str, object]:
-    """Return the stages to run: those in `what`, or all from stage `first` on; raises StageError for an unknown name."""
-    stages = plan()
-    if "all" not in what:
-        return {name: stages.get(name) or partial(scenario, name=name.removeprefix("molecule/")) for name in what}
-    if not any(name.startswith("molecule/") for name in stages):
-        raise StageError("There is no molecule/*/molecule.yml.")
+def choose(stages: dict[str, Jobs], wanted: list[str], first: str | None) -> Jobs:
+    """Return the jobs of the wanted stages, or from stage `first` on; raises StageError if there is no such stage."""
     names = list(stages)
+    full = {**{name.removeprefix("molecule/"): name for name in names}, **{name: name for name in names}}
+    for name in [*wanted, *([first] if first else [])]:
+        if name != "all" and name not in full:
+            raise StageError(f"there is no stage {name}; there are {', '.join(name.removeprefix('molecule/') for name in names)}")
+    chosen = names if "all" in wanted else [name for name in names if name in {full[name] for name in wanted}]
     if first:
-        if first not in names and f"molecule/{first}" not in names:
-            raise StageError(f"There is no stage {first}. FROM takes one of: {' '.join(names)}")
-        names = names[names.index(first if first in names else f"molecule/{first}") :]
-    return {name: stages[name] for name in names}
+        chosen = [name for name in chosen if names.index(name) >= names.index(full[first])]
+    return {name: job for stage in chosen for name, job in stages[stage].items()}
+
+
+def explain(name: str, error: StageError, stages: Stages) -> str:
+    """Return what a person wants to see of a failed stage: the end of its log, the reason, and what to type next."""
+    log = stages.log_of(name)
+    shown = f"\n== the end of {log.relative_to(ROOT)}\n{tail(log.read_text())}\n" if log.exists() and name in stages.times else ""
+    further = f"\n{Scenario(name.removeprefix('molecule/')).help()}" if name.startswith("molecule/") else ""
+    return f"{shown}\nFAILED: {error}{further}"
+
+
+def forget_stale_locks() -> None:
+    """Remove the locks that a killed run has left; with them, no password could be looked up any more."""
+    for lock in ROOT.glob(".lab/*.ansible_lockfile"):
+        if time.time() - lock.stat().st_mtime > STALE_SECONDS:
+            lock.unlink(missing_ok=True)
+
+
+def interrupt(*_: object) -> None:
+    """End as at Ctrl-C when the machine or a CI server ends the run."""
+    raise KeyboardInterrupt
 
 
 def main() -> int:
-    """Run what is named on the command line; return the exit code."""
+    """Run what was asked for; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--since", type=float, help="when the command began, in seconds since 1970")
-    parser.add_argument(
-        "--from", dest="first", default="", metavar="STAGE", help="with all: leave out the stages before this one"
-    )
-    parser.add_argument("--lanes", type=int, default=min(2, os.cpu_count() or 1), help="how many stages run at a time")
-    parser.add_argument("what", nargs="+", help="all, lint, unit, sample_app, lab or molecule/NAME")
+    parser.add_argument("--lanes", type=int, default=min(os.cpu_count() or 1, 2), help="how many stages run at a time")
+    parser.add_argument("--from", dest="first", help="the stage to begin with, those before it are left out")
+    parser.add_argument("what", nargs="+", help="all, lint, unit, lab or a scenario")
     arguments = parser.parse_args()
-    stages = Stages(arguments.since)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    stages = Stages(arguments.since, arguments.lanes)
     try:
-        jobs = chosen(arguments.what, arguments.first)
+        jobs = choose(known(stages), arguments.what, arguments.first)
     except StageError as error:
-        print(f"FAILED: {error}", flush=True)
-        return 1
-    failures = stages.in_parallel([partial(job, stages) for job in jobs.values()], arguments.lanes)
+        print(f"test: {error}", file=sys.stderr)
+        return 2
+    for directory in (LOGS, REPORTS):
+        directory.mkdir(parents=True, exist_ok=True)
+    forget_stale_locks()
+    stages.lanes = min(stages.lanes, len(jobs))
+    try:
+        failures = stages.together(jobs)
+    except KeyboardInterrupt:
+        print(f"\n{stages.summary()}\n\nInterrupted. The next run clears away what is left.", flush=True)
+        return 130
+    for name, error in failures.items():
+        print(explain(name, error, stages))
     print(f"\n{stages.summary()}\n")
-    print("\n".join(f"FAILED: {failure}" for failure in failures) or "All passed.", flush=True)
-    return 1 if failures else 0
+    if failures:
+        first = next(iter(failures)).removeprefix("molecule/").partition("/")[0]
+        print(f"FAILED: {', '.join(failures)}. To go on from there: make test FROM={first}", flush=True)
+        return 1
+    print("All passed.", flush=True)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,121 @@
+"""Run one molecule scenario, require that each of its steps ran, and leave its hosts where something failed."""
+
+import os
+import re
+import shlex
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+from evidence import count_tests, require_hosts, require_steps, runs_of
+from stages import ROOT, StageError, Stages
+
+BIN = ROOT / ".venv/bin"
+# The playbook of a step that has none of its own.
+SHARES = {"idempotence": "converge", "check": "converge"}
+
+
+class Scenario:
+    """The scenario `name` of the project at root."""
+
+    def __init__(self, name: str, root: Path = ROOT) -> None:
+        """Raise StageError if there is no such scenario."""
+        self.name = name
+        self.root = root
+        self.stage = f"molecule/{name}"
+        self.directory = root / "molecule" / name
+        if not (self.directory / "molecule.yml").is_file():
+            raise StageError(f"there is no molecule/{name}/molecule.yml")
+        self.report = root / f".lab/reports/molecule-{name}.xml"
+        self.record = root / f".lab/reports/molecule-{name}.plays"
+        self.inventory = root / "molecule/inventory" / name
+        # Molecule's own choice is named by the last part of root, which two clones may share.
+        self.memory = root / ".lab/molecule" / name
+
+    @cached_property
+    def settings(self) -> dict:
+        """The scenario's molecule.yml."""
+        return yaml.safe_load((self.directory / "molecule.yml").read_text())
+
+    @cached_property
+    def steps(self) -> list[str]:
+        """The steps between the two destroys; those are the runner's, which leaves a failed scenario's hosts."""
+        sequence = self.settings.get("scenario", {}).get("test_sequence")
+        if not sequence or sequence[0] != "destroy" or sequence[-1] != "destroy" or "verify" not in sequence:
+            raise StageError(f"{self.stage} has no test_sequence in its molecule.yml that goes from destroy by verify to destroy")
+        return sequence[1:-1]
+
+    def run(self, stages: Stages) -> None:
+        """Test it; raises StageError, and then its hosts are still there."""
+        for old in (self.report, self.record):
+            old.parent.mkdir(parents=True, exist_ok=True)
+            old.unlink(missing_ok=True)
+        # What molecule remembers of an earlier run would make it leave steps out.
+        shutil.rmtree(self.memory, ignore_errors=True)
+        self._destroy(stages)
+        log = self._run(stages, "molecule", "test", "--scenario-name", self.name, "--destroy=never")
+        self.judge(log)
+        stages.tests[self.stage] = count_tests(self.stage, self.report)
+        self._destroy(stages)
+
+    def judge(self, log: str) -> None:
+        """Raise StageError unless each step before the last destroy ran, on hosts."""
+        runs = runs_of(self.record)
+        require_hosts(self.stage, runs)
+        plays = [step for step in ["destroy", *self.steps] if step not in ("syntax", "verify")]
+        require_steps(self.stage, [(step, self._playbook(step), step == "check") for step in plays], runs)
+        # The only step that neither runs a play nor a test.
+        if "syntax" in self.steps and f"[{self.name} > syntax] Executed: Successful" not in log:
+            raise StageError(f"{self.stage} did not run its step syntax")
+
+    def help(self) -> str:
+        """Return what a person would type next after a failure."""
+        activate = ". .venv/bin/activate"
+        inventory = self.inventory.relative_to(self.root)
+        looks = [f"  look into it     {command}" for command in self.shells()]
+        return "\n".join(
+            [
+                *(looks or ["  look into it     no host was left: it failed before one could be reached"]),
+                f"  tests again      {activate}; molecule verify -s {self.name}",
+                f"  one of them      {activate}; pytest --ansible-inventory={inventory} molecule/{self.name}/tests -k NAME",
+                f"  all of it again  make molecule SCENARIO={self.name}      (clears the hosts away and boots new ones)",
+                f"  clear it away    {activate}; molecule destroy -s {self.name}",
+            ]
+        )
+
+    def shells(self) -> list[str]:
+        """Return for each host that the lab has booted the command that opens a shell on it."""
+        inventory = self.inventory / "lab.yml"
+        hosts = (yaml.safe_load(inventory.read_text()) or {}) if inventory.exists() else {}
+        commands = []
+        for name, variables in hosts.get("all", {}).get("hosts", {}).items():
+            config = Path(variables["ansible_ssh_private_key_file"]).with_name("ssh_config")
+            config = config.relative_to(self.root) if config.is_relative_to(self.root) else config
+            commands.append(shlex.join(["ssh", "-F", str(config), name]))
+        return commands
+
+    def _destroy(self, stages: Stages) -> None:
+        """Run the playbook of the step destroy, which molecule leaves to the runner."""
+        self._run(stages, "ansible-playbook", f"--inventory={self.inventory}", self._playbook("destroy"))
+
+    def _run(self, stages: Stages, program: str, *arguments: str | Path) -> str:
+        """Run a program of the virtual environment on this scenario; return its output."""
+        env = {
+            # Molecule looks for Ansible's programs and pytest there.
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "MOLECULE_EPHEMERAL_DIRECTORY": str(self.memory),
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "molecule/shared/callbacks"),
+            "LAB_PLAYS": str(self.record),
+            # A line for each test, so that progress is seen.
+            "PYTEST_ADDOPTS": f"-vv --durations=10 {shlex.quote(f'--junitxml={self.report}')}",
+        }
+        return stages.run(self.stage, BIN / program, *arguments, env=env, cwd=self.root)
+
+    def _playbook(self, step: str) -> str:
+        """Return the path of a step's playbook."""
+        step = SHARES.get(step, step)
+        if not re.fullmatch(r"create|prepare|converge|destroy|cleanup|side_effect", step):
+            raise StageError(f"{self.stage} has a step {step} in its test_sequence, and nothing shows whether that ran")
+        named = self.settings.get("ansible", {}).get("playbooks", {}).get(step, f"{step}.yml")
+        return str((self.directory / named).resolve())
