@@ -182,16 +182,11 @@ class Lab:
         # None is expected here, but whatever is mounted must not be deleted with the directory.
         for point in reversed(self.mounts()):
             subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
-        if not self.mounts() and self.directory.exists():
-            for path in self.directory.iterdir():
-                shutil.rmtree(path, ignore_errors=True)
-            # What resists is seen by remains().
-            with contextlib.suppress(OSError):
-                (self.directory / "first").unlink(missing_ok=True)
-                self.directory.rmdir() if forget else None
         tidy = 'umount -R "$0" && mount -t cgroup2 cgroup2 "$0" && { find "$0/asgilab/$1" -depth -type d -exec rmdir {} +; rmdir "$0/asgilab"; }'
         deadline = time.monotonic() + 10
         while True:
+            if not self.mounts():
+                self.empty(forget)
             # With a cgroup2 of its own, because the machine may have none, or any place for it.
             isolated = ["unshare", "--mount", "sh", "-c", tidy, "/sys/fs/cgroup", self.ident]
             subprocess.run(isolated, capture_output=True, check=False)
@@ -199,6 +194,19 @@ class Lab:
             if not left or time.monotonic() > deadline:
                 return left
             time.sleep(0.1)
+
+    def empty(self, forget: bool) -> None:
+        """Delete the lab's files as far as possible: what resists is seen by remains()."""
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.directory.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+        with contextlib.suppress(OSError):
+            if forget:
+                self.directory.rmdir()
 
     def end(self, process: Path) -> None:
         """Kill a process if it is a first one of the lab, and wait until the lab has ended with it."""
