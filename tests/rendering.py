@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar
+from jinja2 import Environment
 
 try:
     from ansible.template import trust_as_template
@@ -22,13 +23,29 @@ except ImportError:  # ansible-core before 2.19 trusts every string
 ROLES = Path(__file__).resolve().parent.parent / "roles"
 
 
-@lru_cache(maxsize=1)
+@cache
 def _loader() -> DataLoader:
     """Return the one DataLoader, with Ansible's own plugins (filters, lookups) and the roles' filters found."""
     init_plugin_loader([])
     for directory in sorted(ROLES.glob("*/filter_plugins")):
         filter_loader.add_directory(str(directory))
+    _compile_once()
     return DataLoader()
+
+
+def _compile_once() -> None:
+    """Let Jinja keep what it has compiled: each Templar has an environment of its own and would compile all again."""
+    compile_, compiled = Environment.compile, {}
+
+    def compile_once(self: Environment, source: Any, *arguments: Any, **options: Any) -> Any:
+        if not isinstance(source, str):
+            return compile_(self, source, *arguments, **options)
+        key = (type(self), source, arguments, tuple(options.items()), self.trim_blocks, self.lstrip_blocks)
+        if key not in compiled:
+            compiled[key] = compile_(self, source, *arguments, **options)
+        return compiled[key]
+
+    Environment.compile = compile_once
 
 
 def _mark(value: Any) -> Any:
@@ -42,8 +59,9 @@ def _mark(value: Any) -> Any:
     return value
 
 
+@cache
 def _load(path: Path) -> dict[str, Any]:
-    """Return the variables of a YAML file; none if there is no such file."""
+    """Return the variables of a YAML file, which nobody may change; none if there is no such file."""
     return _mark(_loader().load_from_file(str(path)) or {}) if path.exists() else {}
 
 

@@ -39,7 +39,7 @@ def test_a_second_deploy_is_told_who_holds_it_since_when_and_what_to_do(lock: De
     since = time.strftime("%H:%M:%S UTC", time.gmtime(lock.holder()["since"]))
     for part in ("ann@laptop is deploying shop", A, f"since {since}", "s ago", "Wait until"):
         assert part in str(refused.value)
-    assert "-e django_asgi_lock_takeover=true" in str(refused.value)
+    assert "run the same command with -e django_asgi_lock_takeover=true (asgictl: --take-over)" in str(refused.value)
     assert refused.value.facts["locked"]["token"] == "one"
     assert lock.holder()["token"] == "one"
 

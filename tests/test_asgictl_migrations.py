@@ -52,7 +52,7 @@ def test_the_way_back_is_refused_by_the_names_of_what_would_be_unknown(app: App,
     with pytest.raises(Refused) as refused:
         refuse_unknown(put_release(app, A), put_release(app, B))
     assert f"release {A} does not know: shop.0002_a, shop.0003_b." in str(refused.value)
-    assert "--force" in str(refused.value)
+    assert "run the same command with -e django_asgi_force=true (asgictl: --force)" in str(refused.value)
     assert refused.value.facts == {"migrations": ["shop.0002_a", "shop.0003_b"]}
 
 

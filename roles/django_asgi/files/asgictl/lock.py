@@ -103,5 +103,6 @@ class DeployLock:
         return (
             f"{held['owner']} is deploying {self.app.name} (release {held['release']}) since {since}, "
             f"{round(now - held['since'])} s ago. Wait until that has ended and run again; if it is dead, its lock "
-            f"ends by itself in {frees} s, or take it over now with -e django_asgi_lock_takeover=true."
+            f"ends by itself in {frees} s. To take it over now, run the same command with "
+            f"-e django_asgi_lock_takeover=true (asgictl: --take-over)."
         )

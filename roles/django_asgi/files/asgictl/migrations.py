@@ -120,6 +120,7 @@ def refuse_unknown(target: Release, live: Release) -> None:
     if lost:
         raise Refused(
             f"The database holds migrations that release {target.id} does not know: {', '.join(lost)}. "
-            f"Reverse them first, or go back all the same with --force (-e django_asgi_force=true).",
+            f"Reverse them first; or, to go back all the same, run the same command with "
+            f"-e django_asgi_force=true (asgictl: --force).",
             migrations=lost,
         )
