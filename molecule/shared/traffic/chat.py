@@ -13,6 +13,8 @@ from .wire import Failed, network_failure
 
 PATH = "/ws/chat/"
 _BACKOFF_SECONDS = (0.05, 1.0)
+# A machine that is slow gets no more to do than it can: otherwise pings and pongs would wait behind a heap of texts.
+_MOST_UNANSWERED = 10
 
 
 class _connect(connect):
@@ -139,6 +141,9 @@ class _Conversation:
                 return
             await pause(self.chat.stopping, self.chat.settings.echo_every)
             self._expire()
+            while len(self.pending) >= _MOST_UNANSWERED and not self.chat.stopping.is_set():
+                await pause(self.chat.stopping, self.chat.settings.echo_every)
+                self._expire()
         while self.pending:
             await asyncio.sleep(0.02)
             self._expire()

@@ -27,7 +27,7 @@ TARGETS = {
     "stream": ("GET", f"/api/stream/?chunks={STREAM_LINES}&delay=0.1"),
 }
 _KEPT_CONNECTIONS = 6
-_MOST_IN_FLIGHT = 400
+_MOST_IN_FLIGHT = 100
 _SETTLE_SECONDS = 0.5
 _NOTABLE_LAG_SECONDS = 0.05
 
@@ -55,7 +55,7 @@ def check_body(kind: str, sent: bytes, received: bytes) -> None:
 
 
 class Generator:
-    """Sends HTTP requests at a steady rate, however slowly they are answered, and keeps WebSockets talking."""
+    """Sends HTTP requests at a steady rate, up to _MOST_IN_FLIGHT at a time, and keeps WebSockets talking."""
 
     def __init__(self, settings: Settings, journal: Journal) -> None:
         """Take the settings and the log."""
@@ -96,7 +96,7 @@ class Generator:
             await asyncio.sleep(_SETTLE_SECONDS)
 
     async def _pace(self, group: asyncio.TaskGroup) -> None:
-        """Begin requests at the rate, each on time whatever became of the others."""
+        """Begin requests at the rate, each on time whatever became of the others, as long as they are not too many."""
         due = now()
         for number in itertools.count():
             await pause(self.stopping, due - now())
