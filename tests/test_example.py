@@ -10,6 +10,7 @@ PLAYBOOK = f"""
 - import_playbook: {ROOT}/playbooks/addresses.yml
 - hosts: db:redis
   gather_facts: false
+  vars: {{postgresql_server_owner: shop, redis_server_owner: shop}}
   tasks:
     - include_role: {{name: postgresql_server, tasks_from: validate}}
     - include_role: {{name: redis_server, tasks_from: validate}}
