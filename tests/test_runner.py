@@ -344,6 +344,8 @@ def test_an_interrupt_ends_all_lanes_with_all_that_they_started(tmp_path):
         (tmp_path / name).write_text(f"setsid sh -c 'echo $$ > {name}.pid; exec sleep 600' & trap 'exit 1' INT; wait\n")
     program = tmp_path / "program.py"
     program.write_text(
+        # A background job of a shell starts with interrupts ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import sys; sys.path.insert(0, {str(ROOT / 'tools')!r})\n"
         "import stages; from functools import partial; from pathlib import Path\n"
         f"stages.ROOT = Path({str(tmp_path)!r}); stages.LOGS = stages.ROOT / 'logs'; s = stages.Stages(lanes=2)\n"

@@ -95,7 +95,9 @@ def main() -> int:
     parser.add_argument("what", nargs="+", help="all, lint, unit, lab or a scenario")
     arguments = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+        # nohup's choice stands.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
     stages = Stages(arguments.since, arguments.lanes)
     try:
         jobs = choose(known(stages), arguments.what, arguments.first)
