@@ -28,7 +28,7 @@ def as_root(*command: str | Path, check: bool = True, **options) -> subprocess.C
 
 
 def greeting(port: int) -> str:
-    """Return which lab answers on this port of the machine; empty if none does."""
+    """Return which host answers on this port of the machine; empty if none does."""
     with contextlib.suppress(OSError, IndexError), socket.create_connection(("127.0.0.1", port), timeout=3) as connection:
         return connection.recv(100).decode().split()[-1]
     return ""
@@ -49,10 +49,10 @@ def free_port() -> int:
 
 
 class Clone:
-    """A clone of the project in this directory, with one lab of one host that is published on this port."""
+    """A clone of the project in this directory, with one lab, whose first host is published on this port."""
 
     def __init__(self, directory: Path, state: Path, port: int) -> None:
-        """Copy what a lab needs."""
+        """Copy what a lab needs; other hosts than the first are published on any free port."""
         for part in ("ansible.cfg", "tools", "playbooks", "roles/lab"):
             target = directory / part
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +62,7 @@ class Clone:
         inventory.mkdir(parents=True)
         host = {"lab_publish_http": port, "lab_base": "debian12"}
         (inventory / "hosts.yml").write_text(json.dumps({"all": {"children": {"lab": {"hosts": {"one": host}}}}}))
+        self.hosts = ["one"]
         self.directory = directory
         self.state = state
         self.port = port
@@ -90,21 +91,25 @@ class Clone:
         recipe = {"command": ["sh", "-c", 'cp "$1" "$0"'], "sources": [str(self.state.parent / "base.tar")], "advice": ""}
         told = self.call("images", self.ident, wanted={IMAGE: recipe})["told"]
         host = {"image": IMAGE, "http": self.port, "https": 0, "nofile": 1024, "nproc": 4096, "masked": MASKED}
-        answer = self.call("hosts", self.ident, wanted={"one": host})
-        if answer["told"]:
-            wait_until(lambda: self.execute("systemctl is-system-running --wait").stdout.strip() in ("running", "degraded"))
-            self.execute(
-                "systemctl stop ssh.service; ssh-keygen -A && mkdir -p /run/sshd &&"
-                f" /usr/sbin/sshd -p 22 -p 80 -o VersionAddendum={self.name}",
-                check=True,
-            )
-        for port in (self.port, answer["hosts"]["one"]["ports"]["22"]):
-            assert greeting(port) == self.name, f"port {port} of {self.name}:\n{self.report()}"
+        answer = self.call(
+            "hosts", self.ident, wanted={name: host | {"http": self.port * (name == "one")} for name in self.hosts}
+        )
+        for name in self.hosts:
+            if f"started {self.name}-{name}" in answer["told"]:
+                self.serve(name)
+            for port in ("22", "80"):
+                assert greeting(answer["hosts"][name]["ports"][port]) == f"{self.name}-{name}", f"{name}:{port}\n{self.report()}"
         return told + answer["told"]
 
-    def execute(self, script: str, check: bool = False) -> subprocess.CompletedProcess:
-        """Run a shell script on the host."""
-        return self.podman("exec", f"{self.name}-one", "sh", "-c", script, check=check)
+    def serve(self, name: str) -> None:
+        """Wait until a host has booted, and let it greet whoever comes, by its name."""
+        wait_until(lambda: self.execute("systemctl is-system-running --wait", name).stdout.strip() in ("running", "degraded"))
+        daemon = f"/usr/sbin/sshd -p 22 -p 80 -o VersionAddendum={self.name}-{name}"
+        self.execute(f"systemctl stop ssh.service; ssh-keygen -A && mkdir -p /run/sshd && {daemon}", name, check=True)
+
+    def execute(self, script: str, name: str = "one", check: bool = False) -> subprocess.CompletedProcess:
+        """Run a shell script on a host."""
+        return self.podman("exec", f"{self.name}-{name}", "sh", "-c", script, check=check)
 
     def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run the lab's podman by the role's wrapper."""
@@ -118,9 +123,9 @@ class Clone:
         command = [*prefix, PYTHON, self.directory / "tools/clean.py"]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment)
 
-    def container(self) -> dict:
-        """Return what podman has of the host."""
-        return json.loads(self.podman("container", "inspect", f"{self.name}-one").stdout)[0]
+    def container(self, name: str = "one") -> dict:
+        """Return what podman has of a host."""
+        return json.loads(self.podman("container", "inspect", f"{self.name}-{name}").stdout)[0]
 
     def first(self) -> str:
         """Return the number of the lab's first process."""

@@ -153,6 +153,32 @@ def test_the_next_boot_gets_through(clone, break_it: Callable[[Clone], None]):
     assert clone.boot() == []
 
 
+def test_a_sound_host_beside_a_broken_one_is_kept(make_clone):
+    pair = make_clone("pair")
+    pair.hosts = ["one", "two"]
+    pair.boot()
+    container = pair.container("two")["Id"]
+    kill(pair, pair.container()["State"]["ConmonPid"])
+    told = pair.boot()
+    assert [line for line in told if "started" in line] == [f"started {pair.name}-one"], told
+    assert pair.container("two")["Id"] == container
+    assert pair.clean().returncode == 0
+    assert pair.traces() == []
+
+
+def test_a_machine_with_cgroup_v2(make_clone):
+    """On a machine that has no other /sys/fs/cgroup the lab takes that one; here a mount namespace is such a machine."""
+    modern = make_clone("modern")
+    script = 'umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
+    modern.program = ["unshare", "--mount", "sh", "-c", script, "sh", *modern.program]
+    modern.boot()
+    assert modern.boot() == []
+    end(modern)
+    assert any("started" in line for line in modern.boot())
+    assert modern.clean().returncode == 0
+    assert modern.traces() == []
+
+
 @pytest.fixture
 def another(clone) -> Iterator[None]:
     """Another clone's lab, for whose sake the base images stay, so that the test need not make them each time."""

@@ -22,7 +22,7 @@ def watched(clone: Clone) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(0.05):
-            if (answer := greeting(clone.port)) != clone.name:
+            if (answer := greeting(clone.port)) != f"{clone.name}-one":
                 failures.append(f"{time.time()}: {answer or 'nobody'} answers")
 
     watcher = threading.Thread(target=watch)
@@ -94,6 +94,9 @@ def test_a_port_that_somebody_else_listens_on_is_named(clones, make_clone):
     third.port = right.port
     with watched(right), pytest.raises(AssertionError, match=f"Port {right.port} of this machine is in use"):
         third.boot()
+    # Its port is the other's, who goes on listening there.
+    assert third.clean().returncode == 0
+    assert not third.lab.exists()
 
 
 def test_clean_without_root_keeps_what_it_cannot_take_away(clones):

@@ -72,7 +72,7 @@ def podman(arguments: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     """Do what the arguments ask for; return the exit code."""
     # Where Debian keeps iptables and runc, and a user's path does not lead.
-    os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
     try:
         become_root(arguments)
         match arguments:

@@ -71,7 +71,7 @@ def settle(lab: Lab, wanted: dict[str, dict], told: list[str]) -> dict[str, dict
         if reason:
             lab.podman("rm", "--force", "--time", "0", name)
             told.append(f"removed {name}, which {reason}")
-    refuse_strangers(lab, {container["Id"] for container in found if not faults[container["Names"][0]]})
+    refuse_strangers(lab, [container for container in found if not faults[container["Names"][0]]], hosts)
     for host in hosts.values():
         if host["name"] not in faults or faults[host["name"]]:
             run(lab, host)
@@ -98,6 +98,11 @@ def published(container: dict) -> dict[str, int]:
     return {str(port["container_port"]): port["host_port"] for port in container["Ports"] or []}
 
 
+def ways(container: dict, host: dict) -> set[tuple[int, str]]:
+    """Return each port of this machine that leads to the container, with the address and port there."""
+    return {(port, f"{host['address']}:{inner}") for inner, port in published(container).items()}
+
+
 def fault(lab: Lab, container: dict, hosts: dict[str, dict]) -> str:
     """Return what is wrong with a container; empty when it is sound. podman's own word is not enough for that."""
     name = container["Names"][0]
@@ -114,6 +119,8 @@ def fault(lab: Lab, container: dict, hosts: dict[str, dict]) -> str:
         return "has lost its first process or its supervisor"
     if not images.ready(host["image"], container["ImageID"]):
         return "has lost its image"
+    if not ways(container, host) <= lab.network.leads():
+        return "has lost rules of the machine's firewall"
     if not greets(published(container).get("22", 0)):
         return "does not answer on its port for SSH"
     with contextlib.suppress(BrokenError):
@@ -140,20 +147,24 @@ def greets(port: int) -> bool:
     return False
 
 
-def refuse_strangers(lab: Lab, sound: set[str]) -> None:
-    """Raise BrokenError if something runs, or is reached, in the lab that podman knows nothing about."""
+def refuse_strangers(lab: Lab, sound: list[dict], hosts: dict[str, dict]) -> None:
+    """Raise BrokenError if something runs in the lab, or a port leads into it, that podman knows nothing about."""
     proc = lab.first() / "root/proc"
+    by_name = {host["name"]: host for host in hosts.values()}
+    known = {container["Id"] for container in sound}
+    wanted = {way for container in sound for way in ways(container, by_name[container["Names"][0]])}
     # podman clears away after a host for a while; with no other host to be spared, that need not be waited for.
     deadline = time.monotonic() + (HOUSEKEEPING_SECONDS if sound else 0)
     while True:
-        supervisors = {number for container, number in conmons(proc).items() if container in sound}
+        supervisors = {number for container, number in conmons(proc).items() if container in known}
         orphans = {process.name for process in processes(proc) if status_of(process).get("PPid") == "1"} - supervisors
-        stray = lab.network.stray(sound)
+        stray = lab.network.leads() - wanted
         if not orphans and not stray:
             return
         if time.monotonic() > deadline:
-            words = [" ".join(arguments_of(proc / number))[:80] for number in orphans]
-            raise BrokenError(f"podman knows nothing about {', '.join([*words, *(f'the rules of {name}' for name in stray)])}")
+            words = [f"the process {' '.join(arguments_of(proc / number))[:80]}" for number in orphans]
+            words += [f"the rule from port {port} to {target}" for port, target in stray]
+            raise BrokenError(f"podman knows nothing about {', '.join(words)}")
         time.sleep(0.2)
 
 

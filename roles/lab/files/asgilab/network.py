@@ -24,10 +24,11 @@ class Network:
         self.name = name
         self.bridge = bridge
         self.file = directory / f"{name}.json"
-        # As netavark makes them of a network's name, for iptables and for nftables.
-        digest = hashlib.sha512(name.encode()).hexdigest().upper()
-        self.chains = [f"NETAVARK-{digest[:13]}", f"NETAVARK-DN-{digest[:13]}"]
-        self.prefix = f"nv_{digest[:8].lower()}_"
+        self.id = hashlib.sha256(name.encode()).hexdigest()
+        # As netavark makes them of a network's name for iptables, and of its id for nftables.
+        digest = hashlib.sha512(name.encode()).hexdigest()[:13].upper()
+        self.chains = [f"NETAVARK-{digest}", f"NETAVARK-DN-{digest}"]
+        self.prefix = f"nv_{self.id[:8]}_"
 
     def subnet(self) -> ipaddress.IPv4Network:
         """Return the network's addresses; raises FileNotFoundError, ValueError or KeyError when it has none."""
@@ -43,7 +44,7 @@ class Network:
         subnet = next(net for net in POOL[start:] + POOL[:start] if not any(net.overlaps(other) for other in taken))
         configuration = {
             "name": self.name,
-            "id": hashlib.sha256(self.name.encode()).hexdigest(),
+            "id": self.id,
             "driver": "bridge",
             "network_interface": self.bridge,
             "subnets": [{"subnet": str(subnet), "gateway": str(subnet[1])}],
@@ -68,25 +69,30 @@ class Network:
             if own & set(words := shlex.split(rule)) or any(f"name: {self.name} " in word for word in words)
         ]
 
-    def stray(self, containers: set[str]) -> list[str]:
-        """Return the containers, other than these, to which a rule of this network leads."""
-        return sorted(
-            {found[1] for _, rule in self.own_rules() if (found := re.search(r" id: ([0-9a-f]{64})", rule))} - containers
-        )
-
-    def nft(self) -> list[str]:
-        """Return the commands that delete this network's rules and chains from netavark's own table of nftables."""
+    def nft(self) -> tuple[list[dict], list[str]]:
+        """Return the rules of netavark's own table of nftables, and the names of the chains there, that are this network's."""
         listing = run("nft", "--json", "list", "table", "inet", "netavark")
         items = json.loads(listing)["nftables"] if listing else []
-        rules = [item["rule"] for item in items if "rule" in item]
         chains = [item["chain"]["name"] for item in items if "chain" in item and item["chain"]["name"].startswith(self.prefix)]
-        own = [
-            rule
-            for rule in rules
-            if rule["chain"] in chains or any(word in json.dumps(rule) for word in (self.prefix, self.bridge))
-        ]
-        commands = [f"delete rule inet netavark {rule['chain']} handle {rule['handle']}" for rule in own]
-        return commands + [f"delete chain inet netavark {chain}" for chain in chains]
+        # A rule that concerns addresses alone is known by those in the name of a chain: nv_0123abcd_10_200_1_0_nm24.
+        found = {re.match(r"nv_[0-9a-f]+_([0-9_]+)_nm", chain) for chain in chains}
+        words = [f'"{match[1].replace("_", ".")}"' for match in found if match] + [self.bridge, self.prefix]
+        rules = [item["rule"] for item in items if "rule" in item]
+        return [rule for rule in rules if any(word in json.dumps(rule) for word in words)], chains
+
+    def leads(self) -> set[tuple[int, str]]:
+        """Return each port of this machine from which a rule leads to a host of this network, with the address and port there."""
+        found = set()
+        for _, rule in self.own_rules():
+            if match := re.search(r"--dport (\d+) .*-j DNAT --to-destination (\S+)", rule):
+                found.add((int(match[1]), match[2]))
+        for rule in self.nft()[0]:
+            text = json.dumps(rule["expr"])
+            port, target = re.search(r'"dport".*?"right": (\d+)', text), re.search(r'"dnat": (\{.*?\})', text)
+            if port and target:
+                there = json.loads(target[1])
+                found.add((int(port[1]), f"{there['addr']}:{there['port']}"))
+        return found
 
     def clear(self) -> None:
         """Take the network's rules, its bridge and its configuration away."""
@@ -99,7 +105,7 @@ class Network:
                 tables.setdefault("nat", []).append(f"-X {chain}")
             for table, lines in tables.items():
                 run("iptables-restore", "--noflush", "--wait", "10", text="\n".join([f"*{table}", *lines, "COMMIT", ""]))
-            commands = self.nft()
+            commands = self.nft_deletions()
             if commands:
                 run("nft", "--file", "-", text="\n".join(commands))
             if not tables and not commands:
@@ -108,11 +114,17 @@ class Network:
             run("ip", "link", "delete", self.bridge)
         self.file.unlink(missing_ok=True)
 
+    def nft_deletions(self) -> list[str]:
+        """Return the commands that delete this network's rules and chains from netavark's own table of nftables."""
+        rules, chains = self.nft()
+        commands = [f"delete rule inet netavark {rule['chain']} handle {rule['handle']}" for rule in rules]
+        return commands + [f"delete chain inet netavark {chain}" for chain in chains]
+
     def remains(self) -> list[str]:
         """Return what there is of the network, in words."""
         left = [f"rule of iptables: {rule}" for _, rule in self.own_rules()]
         left += [f"chain of iptables: {chain}" for chain in own_chains(self.chains)]
-        left += [f"rule of nftables, which this removes: nft {command}" for command in self.nft()]
+        left += [f"rule of nftables, which this removes: nft {command}" for command in self.nft_deletions()]
         left += [f"address and bridge {self.bridge}" for _ in range(Path("/sys/class/net", self.bridge).exists())]
         return left + [f"file {self.file}" for _ in range(self.file.exists())]
 
