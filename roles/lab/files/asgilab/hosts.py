@@ -69,7 +69,10 @@ def settle(lab: Lab, wanted: dict[str, dict], told: list[str]) -> dict[str, dict
         raise BrokenError("; ".join(f"{name} {reason}" for name, reason in faults.items()))
     for name, reason in faults.items():
         if reason:
-            lab.podman("rm", "--force", "--time", "0", name)
+            # The first time, podman 5 only notices that a supervisor is gone.
+            with contextlib.suppress(BrokenError):
+                lab.podman("rm", "--force", "--time", "0", name)
+            lab.podman("rm", "--force", "--time", "0", "--ignore", name)
             told.append(f"removed {name}, which {reason}")
     refuse_strangers(lab, [container for container in found if not faults[container["Names"][0]]], hosts)
     for host in hosts.values():

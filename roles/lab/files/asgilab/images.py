@@ -10,7 +10,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import IDENT, STATE, BrokenError, Lab, LabError, locked, remove
+from lab import IDENT, STATE, BrokenError, Lab, LabError, driver, locked, remove
 
 STORE = Lab("images")
 
@@ -18,7 +18,7 @@ STORE = Lab("images")
 def ready(name: str, ident: str = "") -> bool:
     """Tell whether the store has this image, under this id if one is given, with its files."""
     with contextlib.suppress(OSError, ValueError):
-        for record in json.loads((STORE.storage / "overlay-images/images.json").read_text()):
+        for record in json.loads((STORE.storage / f"{driver()}-images/images.json").read_text()):
             if is_called(record, name) and ident in ("", record["id"]):
                 return any((directory / "usr").is_dir() for directory in layers(record["layer"]))
     return False
@@ -26,11 +26,12 @@ def ready(name: str, ident: str = "") -> bool:
 
 def layers(layer: str) -> list[Path]:
     """Return the directories of a layer and of those below it; raises OSError or ValueError if the store is damaged."""
-    parents = {item["id"]: item.get("parent") for item in json.loads((STORE.storage / "overlay-layers/layers.json").read_text())}
+    parents = {
+        item["id"]: item.get("parent") for item in json.loads((STORE.storage / f"{driver()}-layers/layers.json").read_text())
+    }
     found = []
     while layer:
-        directory = STORE.storage / "overlay" / layer / "diff"
-        found.append(directory if directory.exists() else STORE.storage / "vfs/dir" / layer)
+        found.append(STORE.storage / (f"overlay/{layer}/diff" if driver() == "overlay" else f"vfs/dir/{layer}"))
         layer = parents.get(layer)
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import select
 import shutil
@@ -155,10 +156,9 @@ class Lab:
 
     def command(self, *arguments: str) -> list[str]:
         """Return podman as it has to be called inside the lab."""
-        driver = "vfs" if output("stat", "-fc", "%T", STATE).strip() == "overlayfs" else "overlay"
-        images = [] if self.ident == "images" else ["--storage-opt", f"{driver}.imagestore={STATE}/images"]
+        images = [] if self.ident == "images" else ["--storage-opt", f"{driver()}.imagestore={STATE}/images"]
         return [
-            *("podman", "--root", str(self.storage), "--storage-driver", driver, *images),
+            *("podman", "--root", str(self.storage), "--storage-driver", driver(), *images),
             *("--runroot", "/run/containers/storage", "--tmpdir", "/run/containers/libpod"),
             *("--volumepath", f"{self.directory}/volumes", "--network-config-dir", f"{STATE}/networks"),
             *("--cgroup-manager", "cgroupfs", "--runtime", "runc", *arguments),
@@ -232,6 +232,12 @@ class Lab:
         left += self.network.remains()
         kept = self.directory.exists() and (forget or any(self.directory.iterdir()))
         return [*left, f"directory {self.directory}"] if kept else left
+
+
+@functools.cache
+def driver() -> str:
+    """Return which of podman's storage drivers works here: overlays cannot be stacked on one another."""
+    return "vfs" if output("stat", "-fc", "%T", STATE).strip() == "overlayfs" else "overlay"
 
 
 def remove(lab: Lab, forget: bool = True) -> None:
