@@ -130,7 +130,7 @@ def test_clean_names_what_it_cannot_take_away(clones):
 def test_the_last_clean_takes_what_labs_share(clones, clone, make_clone):
     for each in (*clones, clone, make_clone("fourth")):
         cleaned(each)
-    assert not clone.state.exists()
+    assert not clone.state.exists(), sorted(map(str, clone.state.glob("*/*")))
 
 
 def test_the_playbook_heals_a_lab_too_and_clean_takes_it_away(clone, room):
@@ -164,5 +164,5 @@ def test_the_playbook_heals_a_lab_too_and_clean_takes_it_away(clone, room):
     killed(clone)
     assert reached(play()) == "one"
     cleaned(clone)
-    assert not clone.state.exists()
+    assert not clone.state.exists(), sorted(map(str, clone.state.glob("*/*")))
     assert not (clone.directory / "inventory/lab/lab.yml").exists()
