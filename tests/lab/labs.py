@@ -29,7 +29,7 @@ def as_root(*command: str | Path, check: bool = True, **options) -> subprocess.C
 
 def greeting(port: int) -> str:
     """Return which host answers on this port of the machine; empty if none does."""
-    with contextlib.suppress(OSError, IndexError), socket.create_connection(("127.0.0.1", port), timeout=3) as connection:
+    with contextlib.suppress(OSError, IndexError), socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         return connection.recv(100).decode().split()[-1]
     return ""
 
@@ -98,8 +98,15 @@ class Clone:
             if f"started {self.name}-{name}" in answer["told"]:
                 self.serve(name)
             for port in ("22", "80"):
-                assert greeting(answer["hosts"][name]["ports"][port]) == f"{self.name}-{name}", f"{name}:{port}\n{self.report()}"
+                self.answers(answer["hosts"][name]["ports"][port], f"{self.name}-{name}")
         return told + answer["told"]
+
+    def answers(self, port: int, expected: str, seconds: float = 60) -> None:
+        """Wait until the expected host answers on this port of the machine; a daemon that just started takes a moment."""
+        deadline = time.monotonic() + seconds
+        while (answer := greeting(port)) != expected:
+            assert time.monotonic() < deadline, f"on port {port} answers {answer or 'nobody'}, not {expected}\n{self.report()}"
+            time.sleep(0.1)
 
     def serve(self, name: str) -> None:
         """Wait until a host has booted, and let it greet whoever comes, by its name."""

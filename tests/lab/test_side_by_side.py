@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from labs import Clone, as_root, greeting
+
+BIN = Path(sys.executable).parent
 
 
 @contextmanager
@@ -142,11 +145,11 @@ def test_the_playbook_heals_a_lab_too_and_clean_takes_it_away(clone, room):
     environment = {**clone.environment, "PATH": f"{shim.parent}:{os.environ['PATH']}"}
 
     def play() -> dict:
-        command = ["ansible-playbook", "playbooks/lab.yml"]
+        command = [BIN / "ansible-playbook", "playbooks/lab.yml"]
         done = subprocess.run(command, cwd=clone.directory, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         listing = subprocess.run(
-            ["ansible-inventory", "--host", "one"],
+            [BIN / "ansible-inventory", "--host", "one"],
             cwd=clone.directory,
             env=environment,
             capture_output=True,
