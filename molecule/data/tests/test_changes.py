@@ -34,14 +34,18 @@ def test_a_setting_that_needs_no_restart_gets_none(playbook, sql):
     assert sql("select pg_postmaster_start_time()") == started
 
 
-def test_only_a_changed_instance_is_restarted_and_a_dropped_one_goes(playbook, host, variables):
+def test_only_a_changed_instance_is_restarted_and_a_dropped_one_stays_until_it_is_removed(playbook, host, variables):
     flavour = variables["redis_server_flavour"]
-    pids = f"systemctl show --value --property=MainPID {flavour}-server@cache {flavour}-server@queue"
+    pids = f"systemctl show --value --property=MainPID {flavour}-server@cache {flavour}-server@queue {flavour}-server@channels"
     before = host.check_output(pids).split()
     entries = {"cache": {"password": "canary-redis-other"}, "queue": {"password": "canary-redis-queue", "persistence": "rdb"}}
-    playbook("data", "--tags=redis_server", redis_server_instances=[{"name": name, **entry} for name, entry in entries.items()])
+    listed = {"redis_server_instances": [{"name": name, **entry} for name, entry in entries.items()]}
+    output = playbook("data", "--tags=redis_server", **listed)
     after = host.check_output(pids).split()
     assert before[0] != after[0]
+    assert before[2] == after[2]
+    assert "remove_data.yml -e redis_server_remove_instance=channels" in re.sub(r"\s+", " ", output)
+    playbook("remove_data", redis_server_remove_instance="channels", **listed)
     assert host.run(f"systemctl is-active {flavour}-server@channels").stdout.strip() == "inactive"
     assert not host.file(f"/etc/{flavour}/{flavour}-channels.conf").exists
     playbook("data", "--tags=redis_server")
