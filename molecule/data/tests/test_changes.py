@@ -7,7 +7,8 @@ import pytest
 # The other one has been through molecule's own steps; a playbook's run takes its time.
 testinfra_hosts = ["ansible://data13"]
 
-FILES = "cat /etc/postgresql/*/main/conf.d/postgresql_server.conf /etc/postgresql/*/main/pg_hba.conf | sha256sum"
+# The record too, from which another inventory's run would compose what the server would not take.
+FILES = "cat /etc/postgresql/*/main/conf.d/postgresql_server.conf /etc/postgresql/*/main/pg_hba.conf /etc/postgresql_server/*.json | sha256sum"
 
 
 @pytest.mark.parametrize(
