@@ -23,8 +23,11 @@ def systemctl(*arguments: str, check: bool = True) -> str:
     return result.stdout
 
 
-def journal(unit: str, lines: int = 30, since: float = 0, run: str = "") -> str:
-    """The last `lines` messages of `unit`, of one `run` of it (its InvocationID) if given, none from before `since`."""
+def journal(unit: str, lines: int = 100, since: float = 0, run: str = "") -> str:
+    """The last `lines` messages of `unit`, of one `run` of it (its InvocationID) if given, none from before `since`.
+
+    As many as hold the app's own traceback: each worker that fails at its start writes one, and gunicorn another after them.
+    """
     subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)
     # No --since: with it, systemd 252 takes --lines for the number of the first messages.
     command = ["journalctl", "--no-pager", "--quiet", "--all", "--output=json", "--output-fields=MESSAGE"]
