@@ -52,7 +52,7 @@ def conmon_alone(clone: Clone) -> None:
 
 def address_held(clone: Clone) -> None:
     """The container is gone, its address is still given to it."""
-    leases = f"/proc/{clone.first()}/root/run/containers/networks/ipam.db"
+    leases = Path("/proc", clone.first(), "root", "run/containers/networks/ipam.db")
     as_root("cp", leases, clone.lab / "kept")
     clone.podman("rm", "--force", "--time", "0", f"{clone.name}-one")
     as_root("cp", clone.lab / "kept", leases)
