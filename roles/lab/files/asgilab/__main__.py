@@ -5,7 +5,7 @@ Each command but the last prints what it did as JSON: {"told": [a line each], �
   images ID   have the images that standard input names, in JSON
   hosts ID    have the hosts that standard input names, in JSON, and print where they are
   remove ID…  take labs away; name what is left in spite of that
-  drop        take away what labs share, if there is no lab
+  drop        remove what labs share, if there is no lab
   podman …    the podman of the lab that an argument names, else that of each lab
 """
 

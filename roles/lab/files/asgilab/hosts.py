@@ -29,7 +29,7 @@ def provide(ident: str, wanted: dict[str, dict]) -> dict:
             except BrokenError as error:
                 if last:
                     raise LabError(f"The lab {lab.name} cannot be started, not even from nothing: {error}") from error
-                told.append(f"made the lab anew: {error}")
+                told.append(f"rebuilt the lab: {error}")
                 remove(lab, forget=False)
     raise AssertionError
 

@@ -85,7 +85,7 @@ def build(name: str, command: list[str], advice: str) -> None:
 
 
 def fill(lab: Lab, name: str, *command: str) -> None:
-    """Let podman put an image into the store; a store that takes none, and that no other lab uses, is made anew."""
+    """Let podman put an image into the store; a store that takes none, and that no other lab uses, is rebuilt."""
     with locked("images"):
         for last in (False, True):
             remove(STORE)

@@ -33,7 +33,7 @@ class LabError(Exception):
 
 
 class BrokenError(Exception):
-    """What is there of the lab is of no use; the text says why. It has to be made anew."""
+    """What is left of the lab is unusable and must be rebuilt; the text gives the reason."""
 
 
 @contextlib.contextmanager
