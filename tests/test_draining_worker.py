@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -56,6 +57,15 @@ os.dup2(int(sys.argv[1]), 3)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
 os.execv(sys.argv[2], sys.argv[2:])
 """
+
+HANDSHAKE = (
+    b"GET /ws/ HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+)
+# Frames of RFC 6455, 5.2; a client's are masked, here with zeros.
+CLOSE_1012 = b"\x88\x02" + (1012).to_bytes(2)
+MASKED_CLOSE = b"\x88\x82" + bytes(4) + (1012).to_bytes(2)
+MASKED_TEXT = b"\x81\x82" + bytes(4) + b"Hi"
 
 
 def wait_until(true: Callable[[], object], seconds: float = PATIENCE) -> object:
@@ -288,6 +298,26 @@ def test_requests_on_a_kept_connection_are_answered_until_it_is_closed_with_a_wo
 def test_a_websocket_works_and_is_closed_with_1012(drain: Drain) -> None:
     assert drain.echo == "Hi"
     assert drain.close_code == 1012
+
+
+def test_a_websocket_stays_open_until_the_client_has_answered_the_close(instance: Callable[..., Instance]) -> None:
+    serving = instance("answer").start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(PATIENCE)
+        client.connect(serving.path)
+        client.sendall(HANDSHAKE)
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            received += client.recv(1)
+        os.kill(int(re.search(rb"x-worker: (\d+)", received, re.IGNORECASE)[1]), signal.SIGTERM)
+        assert client.recv(4) == CLOSE_1012
+        # What a client has on its way at that moment; a closed connection would refuse it, and an edge would forget the close.
+        for _ in range(20):
+            client.sendall(MASKED_TEXT)
+            time.sleep(0.01)
+        client.sendall(MASKED_CLOSE)
+        assert client.recv(1) == b""
+    assert "Traceback" not in serving.log.read_text()
 
 
 def test_another_worker_takes_over(drain: Drain) -> None:

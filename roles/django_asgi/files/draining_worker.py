@@ -5,6 +5,8 @@ What uvicorn_worker.UvicornWorker leaves open and this class closes:
 * heartbeats go on while the worker drains, so gunicorn does not abort a long response at `timeout`;
 * on shutdown it stops accepting, answers what still arrives on kept-alive connections with
   `Connection: close`, and only then closes what is idle: no request meets a connection that has just closed;
+* a WebSocket that it closes with 1012 stays open until the client has answered: what the client sends at
+  that moment meets no closed connection, which would take the close frame with it;
 * the drain is bounded by gunicorn's `graceful_timeout`, which the plain worker does not pass on;
 * systemd hears READY=1 when every worker serves (gunicorn says it before any worker exists), and
   WATCHDOG=1 from the event loop, so a worker that hangs is silent.
@@ -19,11 +21,14 @@ import sys
 from types import FrameType
 
 from gunicorn.arbiter import Arbiter
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 # Longer than the edge keeps an idle upstream connection, so the edge closes those first.
 LAST_REQUESTS_SECONDS = 2.0
+# A client that is there answers a close frame within a round trip.
+CLOSE_SECONDS = 5.0
 # gunicorn kills at its graceful_timeout; the worker's own drain has to end before that.
 ARBITER_MARGIN_SECONDS = 5
 
@@ -40,6 +45,35 @@ def notify_systemd(state: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.connect(address)
         channel.sendall(state.encode())
+
+
+def answered(protocol: type[asyncio.Protocol] | None) -> type[asyncio.Protocol] | None:
+    """Return uvicorn's WebSocket protocol with a shutdown that waits for the client's close frame (RFC 6455, 7.1.1).
+
+    Only the protocol on websockets' sans-I/O layer can wait; another one, or None without a library, is returned as it is.
+    """
+    if not hasattr(protocol, "stop_keepalive"):
+        return protocol
+
+    class AnsweredWebSocket(protocol):
+        """A WebSocket that is closed by its client's answer, or after CLOSE_SECONDS."""
+
+        def shutdown(self) -> None:
+            """Send 1012 to client and application, and go on reading; the answer closes the connection."""
+            if self.close_sent or not self.handshake_complete or self.transport.is_closing():
+                super().shutdown()
+                return
+            self.stop_keepalive()
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1012})
+            self.conn.send_close(1012)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            # uvicorn from here on: discards what arrives, refuses what the application sends, and leaves the closing to the timer.
+            self.close_sent = self.disconnected = True
+            self.close_timer = self.loop.call_later(CLOSE_SECONDS, self.transport.close)
+            # It pauses while the application has a message to fetch, and the answer comes after that.
+            self.transport.resume_reading()
+
+    return AnsweredWebSocket
 
 
 class DrainingServer(Server):
@@ -113,6 +147,8 @@ class DrainingUvicornWorker(UvicornWorker):
             # uvicorn has three lines for each WebSocket, and the edge's access log has one.
             logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self.config.app = self.wsgi
+        if self.config.ws == "auto":
+            self.config.ws = answered(AutoWebSocketsProtocol)
         self.config.timeout_graceful_shutdown = max(1, self.cfg.graceful_timeout - ARBITER_MARGIN_SECONDS)
         self.config.headers = [
             *self.config.headers,
