@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from rendering import ROLES, argument_specs, defaults, evaluate, render
 
 ROLE = "metrics"
 FILES = ROLES / ROLE / "files"
+ALONE = {"metrics_owner": "shop", "__metrics_record_texts": {"results": []}}
 
 
 def faults(**variables: Any) -> str:
@@ -25,20 +27,18 @@ def on_host(expression: str, *, edge: bool = True, dropins: tuple[str, ...] = ()
     names = ["prometheus-node-exporter", "prometheus-nginx-exporter", "mtail"]
     found = {
         "ansible_check_mode": False,
-        "metrics_owner": "shop",
-        "__metrics_record_texts": {"results": []},
+        **ALONE,
         "__metrics_nginx": {"results": [{"stat": {"exists": edge}}] * 2},
         "__metrics_packages": {"stdout_lines": ["mtail not-installed", "prometheus-node-exporter installed"]},
         "__metrics_dropins": {"results": [{"item": name, "stat": {"exists": name in dropins}} for name in names]},
     }
-    return evaluate(ROLE, expression, **found, **variables)
+    return evaluate(ROLE, expression, **found | variables)
 
 
 def dropin(name: str, **variables: Any) -> str:
     """Return the drop-in of the exporter called ``name``."""
     item = on_host(f"__metrics_exporters | selectattr('name', 'equalto', '{name}') | first", **variables)
-    owned = {"metrics_owner": "shop", "__metrics_record_texts": {"results": []}}
-    return render(ROLE, "metrics.conf.j2", item=item, **owned, **variables)
+    return render(ROLE, "metrics.conf.j2", item=item, **ALONE, **variables)
 
 
 def test_specs_and_defaults_name_the_same_variables_with_the_same_values() -> None:
@@ -116,11 +116,21 @@ def test_all_addresses_are_not_for_everybody(address: str) -> None:
     ("address", "own"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("10.0.0.5", "10.0.0.5")]
 )
 def test_the_host_itself_asks_where_it_listens(address: str, own: str) -> None:
-    assert evaluate(ROLE, "__metrics_own_host", metrics_listen_address=address) == own
+    assert on_host("__metrics_own_host", metrics_listen_address=address) == own
 
 
 def test_without_nginx_there_is_the_hosts_exporter_alone() -> None:
     assert on_host("__metrics_wanted | map(attribute='name') | list", edge=False) == ["prometheus-node-exporter"]
+
+
+def test_an_inventory_that_leaves_with_other_values_moves_no_exporter() -> None:
+    stays = on_host("__metrics_mine | combine({'owner': 'blog'})")
+    record = b64encode(json.dumps(stays).encode()).decode()
+    leaving = {"__metrics_record_texts": {"results": [{"content": record}]}, "__metrics_mine": {}}
+    changed = {"metrics_node_exporter_port": 9200, "metrics_nginx_status_port": 9201, "metrics_listen_address": "10.0.0.5"}
+    command = "(__metrics_exporters | first).command"
+    assert on_host(command, **leaving, **changed) == on_host(command)
+    assert render(ROLE, "metrics_status.conf.j2", **ALONE | leaving, **changed) == render(ROLE, "metrics_status.conf.j2", **ALONE)
 
 
 def test_only_missing_packages_are_installed() -> None:
@@ -135,7 +145,7 @@ def test_an_exporter_that_is_switched_off_is_stopped_if_the_role_has_set_it_up()
 
 
 def test_the_status_page_is_for_this_host_alone() -> None:
-    text = render(ROLE, "metrics_status.conf.j2")
+    text = render(ROLE, "metrics_status.conf.j2", **ALONE)
     assert re.findall(r"listen (.*);", text) == ["127.0.0.1:9114"]
 
 

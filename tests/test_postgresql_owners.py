@@ -62,6 +62,7 @@ def test_each_owners_rules_stay_whoever_runs() -> None:
 
 def test_what_a_server_has_once_is_composed_of_all_owners() -> None:
     composed = filters.compose(both(), 8192)
+    assert composed["port"] == 5432
     assert composed["memory_mb"] == 1536
     assert composed["max_connections"] == 140
     assert composed["listen_addresses"] == ["localhost", "10.0.0.5"]

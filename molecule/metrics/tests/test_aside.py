@@ -35,9 +35,10 @@ def test_neither_inventory_takes_anything_from_the_other(host, playbook, blog):
     assert host.check_output(STATE) == before
     assert "changed=0" in playbook("metrics")
     assert host.check_output(STATE) == before
-    output = blog(metrics_node_exporter_port=9200)("metrics", fails=True)
+    other_values = blog(metrics_node_exporter_port=9200)
+    output = other_values("metrics", fails=True)
     assert "metrics_node_exporter_port" in output
     assert "Nothing was changed" in output
-    second("../molecule/metrics/remove")
+    other_values("../molecule/metrics/remove")
     assert host.check_output(STATE) == before
     assert not host.file("/etc/asgi-metrics/blog.json").exists

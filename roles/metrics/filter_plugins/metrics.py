@@ -49,9 +49,10 @@ def clashes(mine: dict[str, Any], records: dict[str, dict[str, Any]]) -> list[st
 
 
 def compose(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return what the owners share: who may read, which exporters run, and the shortest interval in seconds."""
+    """Return what the owners share: what SAME names, who may read, which exporters run, and the shortest interval in seconds."""
     owners = list(records.values())
     return {
+        **{name: owners[0][name] for name in SAME if owners},
         "allowed_addresses": list(dict.fromkeys(address for owner in owners for address in owner["allowed_addresses"])),
         "nginx_exporter_enabled": any(owner["nginx_exporter_enabled"] for owner in owners),
         "requests_enabled": any(owner["requests_enabled"] for owner in owners),

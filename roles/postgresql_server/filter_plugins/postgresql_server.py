@@ -128,6 +128,7 @@ def compose(records: dict[str, dict[str, Any]], host_memory_mb: int) -> dict[str
         return next((owner[key] for owner in owners if owner[key]), "")
 
     return {
+        "port": first("port"),
         "listen_addresses": list(dict.fromkeys(address for owner in owners for address in owner["listen_addresses"])),
         "memory_mb": min(sum(memory), int(host_memory_mb)) if owners and all(memory) else int(host_memory_mb),
         "max_connections": sum(owner["max_connections"] for owner in owners),
