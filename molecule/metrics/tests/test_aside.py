@@ -34,6 +34,7 @@ def test_neither_inventory_takes_anything_from_the_other(host, playbook, blog):
     second("metrics")
     assert host.check_output(STATE) == before
     assert "changed=0" in playbook("metrics")
+    assert "changed=0" in playbook("metrics", "--check")
     assert host.check_output(STATE) == before
     other_values = blog(metrics_node_exporter_port=9200)
     output = other_values("metrics", fails=True)
