@@ -249,7 +249,7 @@ def test_no_values_for_a_test_are_an_error(tmp_path):
 def main(monkeypatch, jobs: dict, *arguments: str) -> int:
     """Run the runner with these stages; return its exit code."""
     monkeypatch.setattr("sys.argv", ["test.py", *(arguments or ["all"])])
-    monkeypatch.setattr(runner, "known", lambda stages: {name: {name: partial(job, stages)} for name, job in jobs.items()})
+    monkeypatch.setattr(runner, "known", lambda stages, _: {name: {name: partial(job, stages)} for name, job in jobs.items()})
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     return runner.main()
 
@@ -296,9 +296,15 @@ def test_every_scenario_is_a_stage_and_new_ones_come_first(tmp_path):
     for name in ["edge", "release", "brand-new"]:
         (tmp_path / "molecule" / name).mkdir(parents=True)
         (tmp_path / "molecule" / name / "molecule.yml").touch()
-    assert list(runner.known(Stages(), tmp_path)) == ["unit", "lint", "molecule/brand-new", "molecule/release", "molecule/edge"]
+    assert list(runner.known(Stages(), root=tmp_path)) == [
+        "unit",
+        "lint",
+        "molecule/brand-new",
+        "molecule/release",
+        "molecule/edge",
+    ]
     (tmp_path / "tests/lab").mkdir(parents=True)
-    assert "lab" in runner.known(Stages(), tmp_path)
+    assert "lab" in runner.known(Stages(), root=tmp_path)
     assert set(runner.LONGEST_FIRST) == {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
 
 
@@ -373,3 +379,43 @@ def test_locks_of_a_killed_run_are_forgotten(tmp_path, monkeypatch):
     os.utime(old, (0, 0))
     runner.forget_stale_locks()
     assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_ansible_lint_reads_what_has_changed_and_everything_if_the_rules_have(tmp_path):
+    files = {"roles/one/tasks/main.yml": "---\n[]\n", "roles/one/files/tool.py": "", ".yamllint": "", "requirements.txt": ""}
+    files |= {"inventory/hosts.yml": "---\n", ".ansible-lint": "exclude_paths: [inventory/]\n"}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    subprocess.run(["git", "init", "--quiet", "."], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("/.lab/\n")
+
+    class Noted(Stages):
+        def run(self, name, *command, **_):
+            commands.append([str(part) for part in command])
+            if failing:
+                raise StageError("it failed")
+            return ""
+
+    def lint(everything=False):
+        commands.clear()
+        with contextlib.suppress(StageError):
+            runner.ansible_lint(Noted(), everything, tmp_path)
+        (command,) = commands
+        return command[3:] if command[0].endswith("ansible-lint") else None
+
+    commands, failing = [], False
+    assert lint() == [], "it has never passed, so it reads everything"
+    assert lint() is None
+    assert lint(everything=True) == []
+    for name in ("roles/one/tasks/main.yml", "roles/one/files/tool.py", "inventory/hosts.yml"):
+        (tmp_path / name).write_text("---\n# another\n")
+    failing = True
+    assert lint() == ["roles/one/tasks/main.yml"]
+    failing = False
+    assert lint() == ["roles/one/tasks/main.yml"], "what failed is read again"
+    assert lint() is None
+    (tmp_path / ".yamllint").write_text("---\n")
+    assert lint() == []
+    (tmp_path / "roles/one/tasks/main.yml").unlink()
+    assert lint() == []

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import unchanged
+import yaml
 from evidence import count_tests
 from scenario import BIN, Scenario
 from stages import LOGS, ROOT, StageError, Stages, tail
@@ -18,8 +20,9 @@ LINTERS = {
     "lint/ruff": ["ruff", "check", "."],
     "lint/format": ["ruff", "format", "--check", "."],
     "lint/yaml": ["yamllint", "--strict", "."],
-    "lint/ansible": ["ansible-lint", "--strict", "--offline"],
 }
+# A file's tests share its fixtures, so they run in one process.
+SIDE_BY_SIDE = ["--numprocesses=2", "--dist=loadfile"]
 # The longest first, so that no lane is left alone with it at the end; what is not named here comes before them.
 LONGEST_FIRST = ["release", "fleet", "tls", "default", "full", "metrics", "data", "edge"]
 # A lookup of ansible.builtin.password holds its lock for a moment; one that is older was left by a killed run.
@@ -36,14 +39,32 @@ def pytest(stages: Stages, name: str, python: Path, *arguments: str, cwd: Path =
     stages.tests[name] = count_tests(name, report)
 
 
-def known(stages: Stages, root: Path = ROOT) -> dict[str, Jobs]:
-    """Return all stages in the order in which they start, each as the jobs that it is made of."""
+def ansible_lint(stages: Stages, everything: bool, root: Path = ROOT) -> None:
+    """Lint the roles and playbooks, or only those that have changed since they last passed; raises StageError."""
+    name, memory = "lint/ansible", root / ".lab/ansible-lint.json"
+    now = unchanged.digests(root)
+    files = None if everything else unchanged.changed(unchanged.recall(memory), now)
+    excluded = tuple(yaml.safe_load((root / ".ansible-lint").read_text())["exclude_paths"])
+    read = [file for file in files or [] if file.endswith((".yml", ".yaml")) and not file.startswith(excluded)]
+    if files is None or read:
+        stages.run(name, BIN / "ansible-lint", "--strict", "--offline", *read, cwd=root)
+    else:
+        stages.run(name, "echo", "Nothing that ansible-lint reads has changed since it passed.", cwd=root)
+    unchanged.remember(memory, now)
+
+
+def known(stages: Stages, everything: bool = True, root: Path = ROOT) -> dict[str, Jobs]:
+    """Return all stages in the order in which they start, each as the jobs that it is made of.
+
+    everything: whether ansible-lint reads what has not changed since it passed, too.
+    """
     python, python_of_sample = BIN / "python", ROOT / ".venv-sample_app/bin/python"
     unit = {
-        "unit": partial(pytest, stages, "unit", python, "--ignore=tests/lab", "tests"),
+        "unit": partial(pytest, stages, "unit", python, *SIDE_BY_SIDE, "--ignore=tests/lab", "tests"),
         "unit/sample_app": partial(pytest, stages, "unit/sample_app", python_of_sample, cwd=ROOT / "sample_app"),
     }
     lint = {name: partial(stages.run, name, BIN / program, *options) for name, (program, *options) in LINTERS.items()}
+    lint["lint/ansible"] = partial(ansible_lint, stages, everything)
     lab = {"lab": partial(pytest, stages, "lab", python, "-vv", "tests/lab")} if (root / "tests/lab").is_dir() else {}
     names = [path.parent.name for path in root.glob("molecule/*/molecule.yml")]
     if not names:
@@ -100,7 +121,7 @@ def main() -> int:
             signal.signal(number, interrupt)
     stages = Stages(arguments.since, arguments.lanes)
     try:
-        jobs = choose(known(stages), arguments.what, arguments.first)
+        jobs = choose(known(stages, "all" in arguments.what), arguments.what, arguments.first)
     except StageError as error:
         print(f"test: {error}", file=sys.stderr)
         return 2

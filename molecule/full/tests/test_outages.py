@@ -33,7 +33,7 @@ def test_two_clients_on_different_workers_see_each_others_messages(site):
 @pytest.fixture(scope="module")
 def traffic(site) -> Iterator[Traffic]:
     """Load that needs none of the parts; its report is printed at the end."""
-    with Traffic(site.address, host=site.name) as load:
+    with Traffic(site.address, host=site.name, rate=20) as load:
         wait_until(lambda: load.report().summary().echoes[1] > 50)
         yield load
         print(load.stop().table())

@@ -14,7 +14,7 @@ from watch import Watch
 @pytest.fixture(scope="module")
 def traffic(site: Site, host) -> Iterator[Traffic]:
     """Load from outside for as long as the module's tests run; its report is printed at the end."""
-    with Traffic(site.address, host=site.name) as traffic:
+    with Traffic(site.address, host=site.name, rate=20) as traffic:
         wait_until(lambda: traffic.report().summary().echoes[1] > 50)
         yield traffic
         print(traffic.stop().table())

@@ -85,6 +85,7 @@ def test_and_the_next_run_has_it_issued_and_redirects(host, ask, edge_play):
     edge_play()
     assert state(host)["kind"] == "acme"
     assert "308" in ask("http://sample.test/readyz", "--head")
+    assert "changed=0" in edge_play()
 
 
 def test_a_renewal_that_fails_is_a_warning(edge_play):
