@@ -16,7 +16,7 @@ demo: ## Deploy the sample project on a lab host: http://127.0.0.1:8080/ (DEMO_P
 test: ## Everything: lint, unit, every molecule scenario, two at a time (LANES=1; FROM=fleet goes on from there)
 	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py --since $$since $(if $(LANES),--lanes $(LANES)) $(if $(FROM),--from $(FROM)) all
 
-lint: checks ## ansible-lint (production profile), yamllint, ruff
+lint: checks ## ansible-lint (production profile; only what has changed since it passed), yamllint, ruff
 	@:
 
 unit: checks ## Tests that need no host
