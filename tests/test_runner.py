@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import test as runner
 from evidence import count_tests, require_hosts, require_steps, runs_of
-from scenario import Scenario
+from scenario import Scenario, packed_modules
 from stages import StageError, Stages, tail
 
 SETTINGS = {
@@ -419,3 +419,28 @@ def test_ansible_lint_reads_what_has_changed_and_everything_if_the_rules_have(tm
     assert lint() == []
     (tmp_path / "roles/one/tasks/main.yml").unlink()
     assert lint() == []
+
+
+def test_packed_modules_are_kept_until_their_source_changes(tmp_path):
+    (tmp_path / "play.yml").write_text(PLAY.replace("ansible.builtin.debug: {msg: here}", "one: {}") % "localhost")
+    module = tmp_path / "roles/some/library/one.py"
+    module.parent.mkdir(parents=True)
+
+    def play(text: str) -> str:
+        module.write_text(f"#!/usr/bin/python\nfrom ansible.module_utils.basic import AnsibleModule\n{text}\n")
+        environment = {
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "molecule/shared/callbacks"),
+            "ANSIBLE_LIBRARY": str(module.parent),
+            "LAB_MODULES": str(packed_modules(tmp_path)),
+        }
+        command = [BIN / "ansible-playbook", "--verbose", "--connection=local", "play.yml"]
+        return subprocess.run(
+            command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "first" in play("AnsibleModule({}).exit_json(msg='first')")
+    (kept,) = (tmp_path / ".lab/modules").glob("*/*one-*[!k]")
+    packed = kept.stat().st_mtime_ns
+    assert "first" in play("AnsibleModule({}).exit_json(msg='first')")
+    assert kept.stat().st_mtime_ns == packed, "the second run packed it again"
+    assert "second" in play("AnsibleModule({}).exit_json(msg='second')")

@@ -1,5 +1,6 @@
 """Run one molecule scenario, require that each of its steps ran, and leave its hosts where something failed."""
 
+import hashlib
 import os
 import re
 import shlex
@@ -14,6 +15,13 @@ from stages import ROOT, StageError, Stages
 BIN = ROOT / ".venv/bin"
 # The playbook of a step that has none of its own.
 SHARES = {"idempotence": "converge", "check": "converge"}
+
+
+def packed_modules(root: Path) -> Path:
+    """Return the directory for the modules that Ansible has packed; another one as soon as their source changes."""
+    sources = [root / "requirements.txt", *root.glob("roles/*/library/*.py"), *root.glob("roles/*/module_utils/**/*.py")]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources) if path.exists())).hexdigest()
+    return root / ".lab/modules" / digest[:12]
 
 
 class Scenario:
@@ -107,6 +115,7 @@ class Scenario:
             "MOLECULE_EPHEMERAL_DIRECTORY": str(self.memory),
             "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "molecule/shared/callbacks"),
             "LAB_PLAYS": str(self.record),
+            "LAB_MODULES": str(packed_modules(self.root)),
             # A line for each test, so that progress is seen.
             "PYTEST_ADDOPTS": f"-vv --durations=10 {shlex.quote(f'--junitxml={self.report}')}",
         }
