@@ -40,7 +40,7 @@ def pytest(stages: Stages, name: str, python: Path, *arguments: str, cwd: Path =
 
 
 def ansible_lint(stages: Stages, everything: bool, root: Path = ROOT) -> None:
-    """Lint the roles and playbooks, or only those that have changed since they last passed; raises StageError."""
+    """Lint the roles and playbooks, or only the YAML files that have changed since they last passed; raises StageError."""
     name, memory = "lint/ansible", root / ".lab/ansible-lint.json"
     now = unchanged.digests(root)
     files = None if everything else unchanged.changed(unchanged.recall(memory), now)
@@ -49,7 +49,7 @@ def ansible_lint(stages: Stages, everything: bool, root: Path = ROOT) -> None:
     if files is None or read:
         stages.run(name, BIN / "ansible-lint", "--strict", "--offline", *read, cwd=root)
     else:
-        stages.run(name, "echo", "Nothing that ansible-lint reads has changed since it passed.", cwd=root)
+        stages.run(name, "echo", "No YAML file has changed since ansible-lint passed.", cwd=root)
     unchanged.remember(memory, now)
 
 

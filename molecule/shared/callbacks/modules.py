@@ -10,7 +10,7 @@ DOCUMENTATION = """
 name: modules
 type: notification
 short_description: Keeps packed modules from one run of a playbook to the next
-description: Ansible packs each module with what it imports, which takes a tenth of a run's time, and forgets it at the run's end.
+description: Ansible packs each module with what it imports, which costs the controller CPU, and forgets it at the run's end.
 """
 
 
