@@ -1,12 +1,16 @@
 """The runner: what passes silently elsewhere is red here, and what failed can be looked into and run again."""
 
+import base64
 import contextlib
+import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -421,8 +425,12 @@ def test_ansible_lint_reads_what_has_changed_and_everything_if_the_rules_have(tm
     assert lint() == []
 
 
-def test_packed_modules_are_kept_until_their_source_changes(tmp_path):
-    (tmp_path / "play.yml").write_text(PLAY.replace("ansible.builtin.debug: {msg: here}", "one: {}") % "localhost")
+def test_packed_modules_are_kept_and_compiled_until_their_source_changes(tmp_path):
+    (tmp_path / "ssh").write_text('#!/bin/sh\nfor last; do :; done\necho compile >>"$0.log"\nexec sh -c "$last"\n')
+    (tmp_path / "ssh").chmod(0o755)
+    (tmp_path / "play.yml").write_text(PLAY.replace("ansible.builtin.debug: {msg: here}", "one: {}") % "web")
+    host = {"lab_base": "debian13", "ansible_ssh_private_key_file": "key", "ansible_python_interpreter": sys.executable}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"web": host}}}))
     module = tmp_path / "roles/some/library/one.py"
     module.parent.mkdir(parents=True)
 
@@ -432,15 +440,21 @@ def test_packed_modules_are_kept_until_their_source_changes(tmp_path):
             "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "molecule/shared/callbacks"),
             "ANSIBLE_LIBRARY": str(module.parent),
             "LAB_MODULES": str(packed_modules(tmp_path)),
+            "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
         }
-        command = [BIN / "ansible-playbook", "--verbose", "--connection=local", "play.yml"]
+        extra = ["--extra-vars=ansible_connection=local", "--inventory=hosts.yml"]
+        command = [BIN / "ansible-playbook", "--verbose", *extra, "play.yml"]
         return subprocess.run(
             command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, check=True
         ).stdout
 
     assert "first" in play("AnsibleModule({}).exit_json(msg='first')")
-    (kept,) = (tmp_path / ".lab/modules").glob("*/*one-*[!k]")
+    (kept,) = (path for path in (tmp_path / ".lab/modules").glob("*/*one-*") if not path.suffix.endswith(("lock", "compiled")))
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(pickle.loads(kept.read_bytes()).zip_data))) as package:
+        names = package.namelist()
+    assert sorted(f"{name}c" for name in names if name.endswith(".py")) == sorted(name for name in names if name.endswith(".pyc"))
     packed = kept.stat().st_mtime_ns
     assert "first" in play("AnsibleModule({}).exit_json(msg='first')")
     assert kept.stat().st_mtime_ns == packed, "the second run packed it again"
+    assert (tmp_path / "ssh.log").read_text().count("compile") == 1, "the second run compiled it again"
     assert "second" in play("AnsibleModule({}).exit_json(msg='second')")
