@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "roles/lab/files/asgilab"
 STATE = Path(os.environ.get("ASGI_LAB_STATE") or "/var/lib/asgilab")
+# Leads to the directory in which the lab's own tests have their labs, which outlive a run of theirs that is killed.
+TESTS = ROOT / ".lab/lab-tests"
 
 
 def lab_ids() -> list[str]:
@@ -25,9 +27,12 @@ def lab_ids() -> list[str]:
     return sorted(kept | {ident for ident in own if (STATE / "labs" / ident).exists()})
 
 
-def lab(*arguments: str) -> bool:
+def lab(*arguments: str, state: Path = STATE) -> bool:
     """Have the lab's program do something as root and print what it reports; tell whether it succeeded."""
-    done = subprocess.run([sys.executable, "-B", PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    environment = os.environ | {"ASGI_LAB_STATE": str(state)}
+    done = subprocess.run(
+        [sys.executable, "-B", PROGRAM, *arguments], capture_output=True, text=True, check=False, env=environment
+    )
     if done.returncode:
         print(f"clean: {done.stderr.strip()}", file=sys.stderr)
         return False
@@ -36,10 +41,24 @@ def lab(*arguments: str) -> bool:
     return True
 
 
+def remove_tests() -> bool:
+    """Take away what a run of tests/lab has left; tell whether it is gone."""
+    if not TESTS.is_symlink():
+        return True
+    room = TESTS.readlink()
+    state = room / "state"
+    labs = [path.name for path in (state / "labs").glob("[0-9a-f]" * 8)]
+    if (labs and not lab("remove", *labs, state=state)) or (state.exists() and not lab("drop", state=state)):
+        return False
+    shutil.rmtree(room, ignore_errors=True)
+    TESTS.unlink()
+    return True
+
+
 def main() -> int:
     """Clean; return the exit code."""
     labs = lab_ids()
-    if (labs and not lab("remove", *labs)) or (STATE.exists() and not lab("drop")):
+    if not remove_tests() or (labs and not lab("remove", *labs)) or (STATE.exists() and not lab("drop")):
         print(
             "clean: FAILED: the labs of this clone are not all gone, see above, so .lab and all else is kept. Labs are root's:"
             " without a sudo that asks for no password, run `sudo make clean`.",

@@ -21,8 +21,8 @@ LINTERS = {
     "lint/format": ["ruff", "format", "--check", "."],
     "lint/yaml": ["yamllint", "--strict", "."],
 }
-# A file's tests share its fixtures, so they run in one process.
-SIDE_BY_SIDE = ["--numprocesses=2", "--dist=loadfile"]
+# A file's tests share its fixtures, so they run in one process; more than there are cores, for some only wait.
+SIDE_BY_SIDE = ["--numprocesses=3", "--dist=loadfile"]
 # The longest first, so that no lane is left alone with it at the end; what is not named here comes before them.
 LONGEST_FIRST = ["release", "data", "default", "tls", "fleet", "metrics", "full", "edge"]
 # A lookup of ansible.builtin.password holds its lock for a moment; one that is older was left by a killed run.

@@ -1,12 +1,17 @@
 """A base image, and clones whose labs are none of this machine's others."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from labs import Clone, as_root, free_port
+from labs import ROOT, Clone, as_root, free_port
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import clean
 
 
 def base_directory() -> Path | None:
@@ -22,33 +27,27 @@ def base_directory() -> Path | None:
 @pytest.fixture(scope="session")
 def room() -> Iterator[Path]:
     """A directory with an archive of Debian, for clones and their state; everybody may read it."""
-    with tempfile.TemporaryDirectory(prefix="labs", dir="/var/tmp") as directory:
-        path = Path(directory)
-        path.chmod(0o755)
-        base = base_directory()
-        if base:
-            unneeded = ("./var/lib/apt", "./usr/lib/python3*", "./usr/lib/*/gconv")
-            excluded = [f"--exclude={pattern}" for pattern in unneeded]
-            as_root("tar", "--create", "--file", path / "base.tar", *excluded, "--directory", base, ".")
-        else:
-            packages = "ca-certificates,dbus,iproute2,openssh-server,procps,python3,sudo,systemd,systemd-sysv"
-            as_root("mmdebstrap", "--variant=minbase", f"--include={packages}", "bookworm", path / "base.tar")
-        yield path
-        as_root("rm", "-rf", path / "base.tar", path / "state")
+    assert clean.remove_tests(), "see above what an earlier run has left"
+    path = Path(tempfile.mkdtemp(prefix="labs", dir="/var/tmp"))
+    clean.TESTS.parent.mkdir(exist_ok=True)
+    clean.TESTS.symlink_to(path)
+    path.chmod(0o755)
+    base = base_directory()
+    if base:
+        unneeded = ("./var/lib/apt", "./usr/lib/python3*", "./usr/lib/*/gconv")
+        excluded = [f"--exclude={pattern}" for pattern in unneeded]
+        as_root("tar", "--create", "--file", path / "base.tar", *excluded, "--directory", base, ".")
+    else:
+        packages = "ca-certificates,dbus,iproute2,openssh-server,procps,python3,sudo,systemd,systemd-sysv"
+        as_root("mmdebstrap", "--variant=minbase", f"--include={packages}", "bookworm", path / "base.tar")
+    yield path
+    assert clean.remove_tests(), "see above what is left"
 
 
 @pytest.fixture(scope="session")
-def make_clone(room) -> Iterator[Callable[[str], Clone]]:
-    """Makes a clone of this name; its lab is taken away in the end."""
-    clones = []
-
-    def make(name: str) -> Clone:
-        clones.append(Clone(room / name, room / "state", free_port()))
-        return clones[-1]
-
-    yield make
-    for clone in clones:
-        as_root("env", f"ASGI_LAB_STATE={clone.state}", *clone.program, "remove", clone.ident)
+def make_clone(room) -> Callable[[str], Clone]:
+    """Makes a clone of this name."""
+    return lambda name: Clone(room / name, room / "state", free_port())
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from labs import Clone, as_root, greeting
+from labs import Clone, as_root, free_port, greeting
 
 BIN = Path(sys.executable).parent
 
@@ -128,6 +128,20 @@ def test_clean_names_what_it_cannot_take_away(clones):
     assert f"directory {left.lab}" in done.stderr
     assert (left.directory / ".lab" / left.ident).exists()
     cleaned(left)
+
+
+def test_clean_takes_what_a_killed_run_of_these_tests_has_left(make_clone, room):
+    (room / "rest").mkdir()
+    (room / "rest/base.tar").symlink_to(room / "base.tar")
+    user, left = make_clone("user"), Clone(room / "rest/left", room / "rest/state", free_port())
+    left.boot()
+    (user.directory / ".lab").mkdir()
+    (user.directory / ".lab/lab-tests").symlink_to(room / "rest")
+    cleaned = user.clean()
+    assert cleaned.returncode == 0, cleaned.stderr
+    assert f"removed lab {left.name}" in cleaned.stdout
+    assert left.traces() == []
+    assert not (room / "rest").exists()
 
 
 def test_the_last_clean_takes_what_labs_share(clones, clone, make_clone):
