@@ -425,11 +425,12 @@ def test_ansible_lint_reads_what_has_changed_and_everything_if_the_rules_have(tm
     assert lint() == []
 
 
-def test_packed_modules_are_kept_and_compiled_until_their_source_changes(tmp_path):
+@pytest.mark.parametrize("base", ["debian12", "debian13"])
+def test_packed_modules_are_kept_and_compiled_until_their_source_changes(tmp_path, base):
     (tmp_path / "ssh").write_text('#!/bin/sh\nfor last; do :; done\necho compile >>"$0.log"\nexec sh -c "$last"\n')
     (tmp_path / "ssh").chmod(0o755)
     (tmp_path / "play.yml").write_text(PLAY.replace("ansible.builtin.debug: {msg: here}", "one: {}") % "web")
-    host = {"lab_base": "debian13", "ansible_ssh_private_key_file": "key", "ansible_python_interpreter": sys.executable}
+    host = {"lab_base": base, "ansible_ssh_private_key_file": "key", "ansible_python_interpreter": sys.executable}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"web": host}}}))
     module = tmp_path / "roles/some/library/one.py"
     module.parent.mkdir(parents=True)
@@ -449,7 +450,9 @@ def test_packed_modules_are_kept_and_compiled_until_their_source_changes(tmp_pat
         ).stdout
 
     assert "first" in play("AnsibleModule({}).exit_json(msg='first')")
-    (kept,) = (path for path in (tmp_path / ".lab/modules").glob("*/*one-*") if not path.suffix.endswith(("lock", "compiled")))
+    (kept,) = (
+        path for path in (tmp_path / ".lab/modules").glob(f"*/{base}/*one-*") if not path.suffix.endswith(("lock", "compiled"))
+    )
     with zipfile.ZipFile(io.BytesIO(base64.b64decode(pickle.loads(kept.read_bytes()).zip_data))) as package:
         names = package.namelist()
     assert sorted(f"{name}c" for name in names if name.endswith(".py")) == sorted(name for name in names if name.endswith(".pyc"))

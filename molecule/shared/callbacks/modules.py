@@ -20,8 +20,8 @@ description:
   - A host compiles what is in such a package at each call, which is a third of what the call costs.
 """
 
-# The Debian whose Python the modules are compiled for: a package has room for one, and any other Python compiles the source.
-BASE = "debian13"
+# A package has room for what one Python has compiled, and any other one takes the source. Both sorts of hosts: the newer one.
+BASES = ("debian13", "debian12")
 
 # Runs on a host. A flag of 1 means that the source is not looked at again: https://peps.python.org/pep-0552/
 COMPILE = """
@@ -49,40 +49,51 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "modules"
 
     def __init__(self, *arguments, **options):
-        """Come before the first module: callbacks are loaded when a run starts."""
+        """Begin a run."""
         super().__init__(*arguments, **options)
         self.kept = Path(os.environ["LAB_MODULES"]) if "LAB_MODULES" in os.environ else None
-        self.ssh = None
-        # ansible.executor.module_common keeps them there, by name; the arguments of a call are not among them.
-        packed = Path(C.DEFAULT_LOCAL_TMP) / "ansiballz_cache"
-        if self.kept and not packed.exists():
-            self.kept.mkdir(parents=True, exist_ok=True)
-            packed.symlink_to(self.kept)
+        self.ssh = {}
+
+    def v2_playbook_on_play_start(self, play):
+        """Lay out the modules for the play's hosts."""
+        if self.kept:
+            hosts = play.get_variable_manager()._inventory.get_hosts(play.hosts)
+            bases = {host.vars.get("lab_base") for host in hosts}
+            kept = self.kept / next((base for base in BASES if base in bases), BASES[0])
+            kept.mkdir(parents=True, exist_ok=True)
+            # ansible.executor.module_common looks for them there, by name; the arguments of a call are not among them.
+            packed = Path(C.DEFAULT_LOCAL_TMP) / "ansiballz_cache"
+            packed.unlink(missing_ok=True)
+            packed.symlink_to(kept)
 
     def v2_runner_on_ok(self, result):
         """Note how a host that can compile is reached."""
         variables = result.host.vars
-        if variables.get("lab_base") == BASE and (key := variables.get("ansible_ssh_private_key_file")):
-            self.ssh = ["ssh", "-F", str(Path(key).with_name("ssh_config")), result.host.name]
+        if (base := variables.get("lab_base")) in BASES and (key := variables.get("ansible_ssh_private_key_file")):
+            self.ssh[base] = ["ssh", "-F", str(Path(key).with_name("ssh_config")), result.host.name]
 
     def v2_playbook_on_stats(self, stats):
         """Compile what this run has packed."""
-        if self.kept and self.ssh and (fresh := [path for path in self.kept.iterdir() if self.is_fresh(path)]):
-            modules = {path.name: pickle.loads(path.read_bytes()) for path in fresh}
-            packages = [json.dumps([name, module.zip_data.decode()]) for name, module in modules.items()]
-            command = [*self.ssh, f"python3 -c {shlex.quote(COMPILE)}"]
-            answer = subprocess.run(command, input="\n".join(packages), capture_output=True, text=True, timeout=120, check=False)
-            if answer.returncode:
-                self._display.warning(
-                    f"The modules stay as they are: {shlex.join(self.ssh)} could not compile them: {answer.stderr}"
-                )
-            for name, package in map(json.loads, answer.stdout.splitlines()):
-                # Another run may be reading it, or compiling it too.
-                written = self.kept / f"{name}-{os.getpid()}-part"
-                written.write_bytes(pickle.dumps(dataclasses.replace(modules[name], zip_data=package.encode())))
-                written.rename(self.kept / name)
-                (self.kept / f"{name}.compiled").touch()
+        for base, ssh in self.ssh.items() if self.kept else ():
+            if fresh := [path for path in (self.kept / base).glob("*") if is_fresh(path)]:
+                self.compile(fresh, ssh)
 
-    def is_fresh(self, path):
-        """Whether a file in the directory is a packed module that has not been compiled."""
-        return not path.name.endswith((".lock", "-part", ".compiled")) and not path.with_name(f"{path.name}.compiled").exists()
+    def compile(self, fresh, ssh):
+        """Have a host compile these packages."""
+        modules = {path.name: pickle.loads(path.read_bytes()) for path in fresh}
+        packages = [json.dumps([name, module.zip_data.decode()]) for name, module in modules.items()]
+        command = [*ssh, f"python3 -c {shlex.quote(COMPILE)}"]
+        answer = subprocess.run(command, input="\n".join(packages), capture_output=True, text=True, timeout=120, check=False)
+        if answer.returncode:
+            self._display.warning(f"The modules stay as they are: {shlex.join(ssh)} could not compile them: {answer.stderr}")
+        for name, package in map(json.loads, answer.stdout.splitlines()):
+            # Another run may be reading it, or compiling it too.
+            written = fresh[0].with_name(f"{name}-{os.getpid()}-part")
+            written.write_bytes(pickle.dumps(dataclasses.replace(modules[name], zip_data=package.encode())))
+            written.rename(fresh[0].with_name(name))
+            fresh[0].with_name(f"{name}.compiled").touch()
+
+
+def is_fresh(path):
+    """Whether a file in the directory is a packed module that has not been compiled."""
+    return not path.name.endswith((".lock", "-part", ".compiled")) and not path.with_name(f"{path.name}.compiled").exists()
