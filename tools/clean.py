@@ -51,6 +51,9 @@ def remove_tests() -> bool:
     if (labs and not lab("remove", *labs, state=state)) or (state.exists() and not lab("drop", state=state)):
         return False
     shutil.rmtree(room, ignore_errors=True)
+    if room.exists():
+        print(f"clean: {room}, of the lab's own tests, has files that this user may not remove", file=sys.stderr)
+        return False
     TESTS.unlink()
     return True
 
