@@ -8,11 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from asgictl import cutover, gate, history, retire, stage, systemd
+from asgictl import deploy as deploys
+from asgictl import gate, history, jobs, settle, stage, systemd
 from asgictl.app import App, write_atomically
 from asgictl.errors import Refused
-from asgictl.lock import DeployLock
 from asgictl.release import Release, environment_file
+from asgictl.state import load
 from asgictl.systemd import Instance
 
 A, B, C, D = (letter * 12 for letter in "abcd")
@@ -37,12 +38,12 @@ class Systemd:
         self.fails: set[str] = set()
         self.hangs: set[str] = set()
         self.fails_gate: set[str] = set()
-        for module in (systemd, retire, cutover):
+        for module in (systemd, jobs, settle, deploys):
             monkeypatch.setattr(module, "systemctl", self.systemctl)
-        monkeypatch.setattr(retire, "run_transient", self.run_transient)
+        monkeypatch.setattr(systemd, "run_transient", self.run_transient)
         for module in (systemd, gate):
             monkeypatch.setattr(module, "journal", lambda *_arguments, **_options: self.journal)
-        monkeypatch.setattr(cutover.gate, "pass_gate", self._pass_gate)
+        monkeypatch.setattr(deploys.gate, "pass_gate", self._pass_gate)
         monkeypatch.setattr(Instance, "connections", lambda instance: self.connections[instance.release])
 
     def systemctl(self, *arguments: str, check: bool = True) -> str:
@@ -118,6 +119,7 @@ class Systemd:
             self.systemctl("stop", f"{self.app.name}@{release}.socket", f"{self.app.name}@{release}.service")
         for unit in list(self.transient):
             self._stop(unit)
+        settle.settle(self.app, load(self.app))
 
 
 def manifest(**changes: object) -> dict:
@@ -177,13 +179,23 @@ def put_environment(app: App, digest: str) -> Path:
 
 def deploy(app: App, id: str, **changes: object) -> dict:
     """Deploy a release from beginning to end, putting it on disk if it is not there."""
-    steps = cutover.Deploy(app, f"controller/{id}")
+    steps = deploys.Deploy(app, f"controller/{id}")
     steps.begin(id, "ann@laptop")
     if id not in app.staged():
         put_release(app, id, **changes)
-    steps.start(id)
+    steps.ready(id)
     steps.switch(id)
-    return steps.finish(id)
+    return steps.commit(id)
+
+
+def order_of(app: App) -> list[str]:
+    """The releases that a rollback may go to, the one that was live last at the end."""
+    return load(app).targets(app.staged())
+
+
+def previous_of(app: App) -> str | None:
+    """Where a rollback goes."""
+    return load(app).previous(app.staged())
 
 
 def assert_converged(app: App, systemd: Systemd, live: str) -> None:
@@ -191,20 +203,20 @@ def assert_converged(app: App, systemd: Systemd, live: str) -> None:
     systemd.let_retire()
     assert app.live() == live
     assert app.live_link.is_dir()
-    assert app.order()[-1] == live
+    assert load(app).live() == order_of(app)[-1] == live
     assert systemd.running() == {live}
     assert systemd.enabled() == {live}
     assert not systemd.transient
-    assert DeployLock(app).holder() is None
-    assert {path.name for path in app.releases.iterdir()} == set(app.order())
+    assert load(app).attempt is None
+    assert {path.name for path in app.releases.iterdir()} == set(order_of(app))
     assert not [*app.home.glob(".*.*"), *app.units.glob(".*")], "an atomic write has left its file"
     units = {path.name for path in app.units.glob("shop@*")}
-    assert units == {f"shop@{release}.{kind}" for release in app.order() for kind in ("service", "socket")}
+    assert units == {f"shop@{release}.{kind}" for release in order_of(app) for kind in ("service", "socket")}
     assert [path.name for path in (app.root / "run/shop").iterdir()] == [f"{live}.sock"]
-    used = {stage.environment_of(Release(app, release)) for release in app.order()}
+    used = {stage.environment_of(Release(app, release)) for release in order_of(app)}
     assert {path.name for path in app.environments.iterdir()} == used
     pool = {path.name for path in app.static_pool.rglob("*") if path.is_file()}
-    kept = {path.name for release in app.order() for path in (app.releases / release / "static").iterdir()}
+    kept = {path.name for release in order_of(app) for path in (app.releases / release / "static").iterdir()}
     assert pool == kept
     outcomes = [entry["outcome"] for entry in history.entries(app, 100)]
     assert outcomes[-1] == "succeeded"

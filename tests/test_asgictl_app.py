@@ -7,55 +7,7 @@ from pathlib import Path
 import pytest
 from asgictl.app import App, installed_apps, link_atomically, write_atomically
 from asgictl.errors import Refused
-from fake_host import A, B, C, put_release
-
-
-def make_live(app: App, *releases: str) -> None:
-    """Deploy the releases one after the other, as far as links and order go."""
-    for release in releases:
-        (app.releases / release).mkdir(exist_ok=True)
-        app.append_to_order(release)
-        link_atomically(app.live_link, f"releases/{release}")
-
-
-def test_nothing_is_live_before_the_first_deploy(app: App) -> None:
-    assert (app.live(), app.previous(), app.order(), app.staged()) == (None, None, [], [])
-
-
-def test_the_first_release_has_nothing_before_it(app: App) -> None:
-    make_live(app, A)
-    assert (app.live(), app.previous()) == (A, None)
-
-
-def test_previous_is_the_release_deployed_before_the_live_one(app: App) -> None:
-    make_live(app, A, B, C)
-    assert (app.live(), app.previous()) == (C, B)
-
-
-def test_two_rollbacks_go_back_two_releases(app: App) -> None:
-    make_live(app, A, B, C)
-    link_atomically(app.live_link, f"releases/{app.previous()}")
-    assert (app.live(), app.previous()) == (B, A)
-    link_atomically(app.live_link, f"releases/{app.previous()}")
-    assert (app.live(), app.previous()) == (A, None)
-
-
-def test_an_older_release_deployed_again_is_the_newest(app: App) -> None:
-    make_live(app, A, B, C, A)
-    assert app.order() == [B, C, A]
-    assert app.previous() == C
-
-
-def test_the_live_release_deployed_again_keeps_its_previous_one(app: App) -> None:
-    make_live(app, A, B, B)
-    assert app.order() == [A, B]
-    assert app.previous() == A
-
-
-def test_a_release_that_is_gone_from_disk_is_no_previous_one(app: App) -> None:
-    make_live(app, A, B, C)
-    (app.releases / B).rmdir()
-    assert app.previous() == A
+from fake_host import A, B, put_release
 
 
 def test_half_staged_releases_are_not_listed(app: App) -> None:

@@ -12,7 +12,7 @@ import pytest
 from asgictl import cli, gate, status
 from asgictl import status as status_of_app
 from asgictl.app import App, installed_apps
-from asgictl.cutover import Deploy
+from asgictl.deploy import Deploy
 from asgictl.facts import host_facts, plan
 from asgictl.migrations import Migrations
 from asgictl.text import duration
@@ -336,7 +336,7 @@ def test_an_unfinished_deploy_is_not_taken_for_one_with_nothing_to_do(app: App, 
     put_release(app, B)
     steps = Deploy(app, "killed")
     steps.begin(B, "ann@laptop")
-    steps.start(B)
+    steps.ready(B)
     steps.switch(B)
     assert not host_facts(app)["serves"], "the old release would never retire"
 

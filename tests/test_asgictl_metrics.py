@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from asgictl import metrics as module
 from asgictl.app import App
-from asgictl.cutover import Deploy
+from asgictl.deploy import Deploy
 from asgictl.metrics import FAMILIES, Sample, exposition, metrics
 from fake_host import A, B, C, Systemd, deploy, put_release
 
@@ -99,8 +99,8 @@ def test_a_retiring_instance_is_told_with_its_deadline(app: App, systemd: System
     assert value(app, "asgi_retiring_instances") == 1
     assert value(app, "asgi_instance_connections", release=A, state="retiring") == 3
     assert value(app, "asgi_workers", release=A, state="retiring") == 2
-    ended = value(app, "asgi_last_deploy_timestamp_seconds", kind="deploy", outcome="succeeded")
-    assert value(app, "asgi_instance_retire_deadline_timestamp_seconds", release=A) == ended + 40
+    replaced = module.load(app).until(A)
+    assert value(app, "asgi_instance_retire_deadline_timestamp_seconds", release=A) == replaced + 40
     systemd.let_retire()
     assert value(app, "asgi_retiring_instances") == 0
     assert values(app, "asgi_instance_retire_deadline_timestamp_seconds") == []
@@ -129,7 +129,7 @@ def test_the_end_of_a_retirement_is_no_deploy(app: App, systemd: Systemd) -> Non
 
 def test_the_age_of_a_deploy_that_is_under_way(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
     Deploy(app, "next").begin(A, "bob@desk")
-    since = module.DeployLock(app).holder()["since"]
+    since = module.load(app).attempt.since
     monkeypatch.setattr(module.time, "time", lambda: since + 4000)
     assert value(app, "asgi_deploy_lock_age_seconds") == pytest.approx(4000)
 
@@ -138,7 +138,7 @@ def test_an_app_that_cannot_be_read_takes_no_other_down(app: App, systemd: Syste
     deploy(app, A)
     broken = App("blog", app.root)
     broken.home.mkdir()
-    (broken.home / "order.json").write_text("[")
+    (broken.home / "state.json").write_text("[")
     broken.policy_file.write_text("{")
     samples = read(metrics([broken, app]))
     assert samples["asgi_collect_success", 'app="blog"'] == 0

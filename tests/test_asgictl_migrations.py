@@ -50,7 +50,7 @@ def test_a_failed_migration_is_refused_with_its_last_lines(app: App, monkeypatch
 def test_the_way_back_is_refused_by_the_names_of_what_would_be_unknown(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     knows(monkeypatch, a=Migrations([], ["shop.0003_b", "shop.0002_a", "old.0001_x"]), b=Migrations([], ["old.0001_x"]))
     with pytest.raises(Refused) as refused:
-        refuse_unknown(put_release(app, A), put_release(app, B))
+        refuse_unknown(put_release(app, A), put_release(app, B), set())
     assert f"release {A} does not know: shop.0002_a, shop.0003_b." in str(refused.value)
     assert "run the same command with -e django_asgi_force=true (asgictl: --force)" in str(refused.value)
     assert refused.value.facts == {"migrations": ["shop.0002_a", "shop.0003_b"]}
@@ -59,14 +59,29 @@ def test_the_way_back_is_refused_by_the_names_of_what_would_be_unknown(app: App,
 def test_what_the_live_release_does_not_know_either_is_no_obstacle(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     ghost = Migrations([], ["other.0001_initial"])
     knows(monkeypatch, a=ghost, b=ghost)
-    refuse_unknown(put_release(app, A), put_release(app, B))
+    refuse_unknown(put_release(app, A), put_release(app, B), set())
 
 
 def test_migrations_that_the_target_has_and_the_database_has_not_are_no_obstacle(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     knows(monkeypatch, a=Migrations(["shop.0002_a"], []), b=Migrations([], []))
-    refuse_unknown(put_release(app, A), put_release(app, B))
+    refuse_unknown(put_release(app, A), put_release(app, B), set())
+
+
+def test_a_live_release_that_is_too_broken_to_answer_is_no_obstacle(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Migrations([], ["shop.0002_a", "old.0001_x"])
+
+    def ask(release: Release) -> Migrations:
+        if release.id == B:
+            raise Refused("Release b can't reach its database.")
+        return known
+
+    monkeypatch.setattr(migrations, "migrations_of", ask)
+    target, live = put_release(app, A), put_release(app, B)
+    refuse_unknown(target, live, set())
+    with pytest.raises(Refused, match=r"does not know: shop.0002_a\."):
+        refuse_unknown(target, live, {"shop.0002_a"})
 
 
 def with_python(release: Release, question: str, monkeypatch: pytest.MonkeyPatch) -> Release:

@@ -2,12 +2,16 @@
 
 import itertools
 import json
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from asgictl import history, retire
 from asgictl.app import App, link_atomically
-from asgictl.retire import retire_others
+from asgictl.deploy import Deploy
+from asgictl.settle import settle
+from asgictl.state import load, save
 from asgictl.systemd import Instance
 from fake_host import A, B, C, D, Systemd, deploy
 
@@ -17,11 +21,12 @@ class Clock:
 
     def __init__(self, at: Callable[[float], None]) -> None:
         self.now = 0.0
+        self.since = time.time()
         self.at = at
 
-    def monotonic(self) -> float:
-        """The seconds so far."""
-        return self.now
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return self.since + self.now
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
@@ -32,9 +37,14 @@ class Clock:
 
 def run(app: App, monkeypatch: pytest.MonkeyPatch, at: Callable[[float], None], seconds: float = 300) -> str:
     """Retire release A and call `at` as time passes; return what was said."""
+    set_policy(app, retire_seconds=seconds)
     clock = Clock(at)
+    # It was replaced just now.
+    record = load(app)
+    former, live = record.tenures
+    save(app, replace(record, tenures=(replace(former, until=clock.since), live)))
     monkeypatch.setattr(retire, "time", clock)
-    return retire.retire(app, A, seconds)
+    return retire.retire(app, A)
 
 
 @pytest.fixture
@@ -52,7 +62,7 @@ def test_it_waits_for_the_last_connection_and_then_stops(old: App, systemd: Syst
         systemd.connections[A] = 3 if now < 20 else 0
 
     said = run(old, monkeypatch, at)
-    assert said == "stopped after 22.0 s with 0 connections"
+    assert said == "stopped after 22.0 s; closed 0 connections"
     assert systemd.running() == {B}
     entry = history.entries(old, 1)[0]
     assert (entry["kind"], entry["outcome"], entry["release"], entry["closed"]) == ("retire", "stopped", A, 0)
@@ -60,7 +70,7 @@ def test_it_waits_for_the_last_connection_and_then_stops(old: App, systemd: Syst
 
 def test_at_the_deadline_it_stops_with_whoever_is_left(old: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
     said = run(old, monkeypatch, lambda _now: None, seconds=60)
-    assert said == "stopped after 60.0 s with 3 connections"
+    assert said == "stopped after 60.0 s; closed 3 connections"
     assert systemd.running() == {B}
     assert history.entries(old, 1)[0]["closed"] == 3
 
@@ -97,7 +107,7 @@ def test_a_release_that_became_live_in_the_last_moment_is_not_stopped(
 
 
 def test_zero_seconds_stop_at_once(old: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(old, monkeypatch, lambda _now: None, seconds=0) == "stopped after 0.0 s with 3 connections"
+    assert run(old, monkeypatch, lambda _now: None, seconds=0) == "stopped after 0.0 s; closed 3 connections"
 
 
 def set_policy(app: App, **policy: int) -> None:
@@ -114,20 +124,20 @@ def test_of_too_many_the_oldest_is_stopped(app: App, systemd: Systemd) -> None:
     assert systemd.retiring() == {A, D}
 
 
-def test_each_retirement_begins_once_with_the_policys_seconds(app: App, systemd: Systemd) -> None:
-    set_policy(app, retire_seconds=7200)
+def test_each_retirement_begins_once(app: App, systemd: Systemd) -> None:
     deploy(app, A)
     deploy(app, B)
     before = dict(systemd.transient)
-    assert retire_others(app) == [A]
+    assert settle(app, load(app))["retiring"] == [A]
     assert systemd.transient == before
-    assert next(iter(before.values()))[-1] == "7200"
 
 
-def test_the_live_and_the_spared_release_do_not_retire(app: App, systemd: Systemd) -> None:
+def test_the_live_release_and_that_of_the_deploy_under_way_do_not_retire(app: App, systemd: Systemd) -> None:
     deploy(app, A)
     deploy(app, B)
     systemd.let_retire()
+    Deploy(app, "next").begin(A, "ann@laptop")
     Instance(app, A).start(timeout=1)
-    assert retire_others(app, spare=A) == []
+    assert settle(app, load(app))["retiring"] == []
     assert systemd.retiring() == set()
+    assert systemd.running() == {A, B}

@@ -134,29 +134,6 @@ class App:
             return []
         return sorted(path.name for path in self.releases.iterdir() if not path.name.startswith("."))
 
-    def order(self) -> list[str]:
-        """The releases that have been deployed, oldest first; only these are targets of a rollback."""
-        try:
-            order = json.loads((self.home / "order.json").read_text())
-        except FileNotFoundError:
-            return []
-        return [release for release in order if (self.releases / release).is_dir()]
-
-    def append_to_order(self, release: str) -> None:
-        """Make `release` the newest deployed one."""
-        self.set_order([*(other for other in self.order() if other != release), release])
-
-    def set_order(self, order: list[str]) -> None:
-        """Say which releases have been deployed, oldest first."""
-        write_atomically(self.home / "order.json", json.dumps(order))
-
-    def previous(self) -> str | None:
-        """The release deployed before the live one: where a rollback goes."""
-        order, live = self.order(), self.live()
-        if live not in order or order.index(live) == 0:
-            return None
-        return order[order.index(live) - 1]
-
     def release_named(self, prefix: str) -> str:
         """The id of the one release on disk whose id begins with `prefix`; Refused if there is none or several."""
         matches = [release for release in self.staged() if release.startswith(prefix)]

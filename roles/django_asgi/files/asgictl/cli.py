@@ -7,7 +7,7 @@ import sys
 
 from asgictl import facts, text
 from asgictl.app import App, installed_apps
-from asgictl.cutover import Deploy, roll_back
+from asgictl.deploy import Deploy, roll_back
 from asgictl.errors import Refused
 from asgictl.metrics import metrics
 from asgictl.release import Release
@@ -55,7 +55,6 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--output", default="", metavar="FILE", help="replace this file by them instead")
     retiring = commands.add_parser("retire")
     retiring.add_argument("release")
-    retiring.add_argument("--seconds", type=float, required=True)
     commands.add_parser("call")
     return top
 
@@ -110,7 +109,7 @@ def run(options: argparse.Namespace) -> object:
     if options.command == "maintenance":
         return maintenance(app, options.state)
     if options.command == "retire":
-        return retire(app, options.release, options.seconds)
+        return retire(app, options.release)
     if options.command == "logs":
         os.execvp(
             "journalctl",

@@ -7,8 +7,8 @@ import secrets as random
 
 from asgictl.app import App, write_atomically
 from asgictl.environment import packages_in
-from asgictl.lock import DeployLock
 from asgictl.release import Release
+from asgictl.state import load
 from asgictl.systemd import Instance
 
 MIB = 1 << 20
@@ -39,13 +39,13 @@ def host_facts(app: App, make_key: bool = True) -> dict:
     after its switch, the old release would never retire), `order` of the deployed ones, and `key`, which names the
     fleet's releases so that a name tells nothing about the secrets in it (made if there is none and `make_key`).
     """
-    live = app.live()
+    live, state, on_disk = app.live(), load(app), app.staged()
     return {
         "changed": False,
         "live": live,
-        "serves": bool(live) and Instance(app, live).state() == "active" and DeployLock(app).holder() is None,
-        "previous": app.previous(),
-        "order": app.order(),
+        "serves": bool(live) and Instance(app, live).state() == "active" and state.attempt is None,
+        "previous": state.previous(on_disk),
+        "order": state.targets(on_disk),
         "key": read_key(app, make_key),
         "workers_auto": auto_workers()[0],
     }

@@ -7,22 +7,26 @@ finish what they have (Celery's warm shutdown on SIGTERM). Of beat there may be 
 import subprocess
 import time
 
-from asgictl.app import App
 from asgictl.errors import Refused
 from asgictl.release import Release
-from asgictl.systemd import Instance, instances, journal, systemctl
+from asgictl.systemd import Instance, journal, systemctl
 
 PING_SECONDS = 2
 
 
-def start_workers(release: Release, timeout: float) -> None:
-    """Start the release's Celery worker, if it has one; return when it answers. Refused after `timeout` seconds."""
-    unit = Instance(release.app, release.id).job("celery")
+def start_worker(release: Release, timeout: float) -> None:
+    """Start the release's Celery worker, if it has one; return when it answers. Refused after `timeout` seconds.
+
+    One that still ends the tasks of its former time is started when it has ended, which nobody waits for.
+    """
+    instance = Instance(release.app, release.id)
+    unit = instance.job("celery")
     if not unit:
         return
     began = time.time()
-    systemctl("start", unit)
-    while not _answers(release):
+    ends = instance.property("ActiveState", unit) == "deactivating"
+    systemctl("start", "--no-block", unit)
+    while not ends and not _answers(release):
         if time.time() - began > timeout or systemctl("is-failed", unit, check=False).strip() == "failed":
             raise Refused(
                 f"{unit} does not answer; is the broker there? Its last log lines say more.",
@@ -44,19 +48,14 @@ def _host() -> str:
     return subprocess.run(["hostname"], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def hand_over(app: App, release: str, beat: bool) -> None:
-    """Let the other releases' workers finish what they have, and make this release's beat the only one."""
-    for other in instances(app):
-        if other.release != release:
-            stop_workers(other)
-    unit = Instance(app, release).job("beat")
-    if unit and beat:
-        systemctl("enable", "--quiet", "--now", unit)
+def run_beat(instance: Instance, wanted: bool) -> None:
+    """Run the instance's beat, now and from each boot on, or see that it does not."""
+    if unit := instance.job("beat"):
+        systemctl("enable" if wanted else "disable", "--quiet", "--now", unit, check=wanted)
 
 
-def stop_workers(instance: Instance) -> None:
-    """Stop an instance's beat now, and its workers when they have finished what they have."""
-    if beat := instance.job("beat"):
-        systemctl("disable", "--quiet", "--now", beat, check=False)
+def stop_jobs(instance: Instance) -> None:
+    """Stop an instance's beat now, and its worker when that has finished what it has."""
+    run_beat(instance, wanted=False)
     if celery := instance.job("celery"):
         systemctl("stop", "--no-block", celery, check=False)

@@ -11,8 +11,8 @@ from pathlib import Path
 from asgictl import history
 from asgictl.app import App, write_atomically
 from asgictl.errors import Refused
-from asgictl.lock import DeployLock
 from asgictl.release import Release
+from asgictl.state import load
 from asgictl.status import problems
 from asgictl.systemd import Instance, instances
 
@@ -143,16 +143,15 @@ def of_history(app: App) -> Iterator[Sample]:
 
 def of_lock(app: App) -> Iterator[Sample]:
     """The deploy that is under way."""
-    held = DeployLock(app).holder()
-    age = max(0.0, round(time.time() - held["since"], 1)) if held else 0
+    attempt = load(app).attempt
+    age = max(0.0, round(time.time() - attempt.since, 1)) if attempt else 0
     yield Sample("asgi_deploy_lock_age_seconds", age, {"app": app.name})
 
 
 def retire_deadlines(app: App) -> dict[str, float]:
-    """When each former release has to be gone: it retires since the deploy that succeeded it was finished."""
-    seconds = app.policy()["retire_seconds"]
-    finished = [entry for entry in history.entries(app, sys.maxsize) if entry["outcome"] == "succeeded" and entry.get("from")]
-    return {entry["from"]: unix_time(entry) + seconds for entry in finished}
+    """When each former release has to be gone, in seconds since 1970: it retires from the moment it was replaced."""
+    state, seconds = load(app), app.policy()["retire_seconds"]
+    return {one.release: one.until + seconds for one in state.last_tenures() if one.until}
 
 
 def manifest_of(app: App, release: str) -> dict:

@@ -112,11 +112,18 @@ def migrate(release: Release) -> list[str]:
     return pending
 
 
-def refuse_unknown(target: Release, live: Release) -> None:
-    """Refuse a way back to `target` if the database holds migrations that `live` knows and `target` does not."""
+def refuse_unknown(target: Release, live: Release, recorded: set[str]) -> None:
+    """Refuse a way back to `target` if the database holds migrations that `live` knows and `target` does not.
+
+    Where the live release is too broken to answer, what this host has `recorded` of the deploys since then counts.
+    """
     with ThreadPoolExecutor() as pool:
-        of_target, of_live = pool.map(migrations_of, (target, live))
-    lost = sorted(set(of_target.unknown) - set(of_live.unknown))
+        of_target, of_live = pool.submit(migrations_of, target), pool.submit(migrations_of, live)
+    unknown = set(of_target.result().unknown)
+    try:
+        lost = sorted(unknown - set(of_live.result().unknown))
+    except Refused:
+        lost = sorted(unknown & recorded)
     if lost:
         raise Refused(
             f"The database holds migrations that release {target.id} does not know: {', '.join(lost)}. "

@@ -15,7 +15,8 @@ from asgictl.errors import Refused
 from asgictl.facts import auto_workers, keep_key
 from asgictl.precompress import precompress
 from asgictl.release import Release, environment_file
-from asgictl.systemd import Instance
+from asgictl.state import State
+from asgictl.systemd import Instance, instances
 
 
 class Stopwatch:
@@ -167,7 +168,7 @@ def _fill_static_pool(release: Release, replace: bool = True) -> None:
                 os.link(file, link)
 
 
-def tidy_static_pool(app: App) -> None:
+def tidy_static_pool(app: App, state: State) -> None:
     """Take out of the pool what no release on disk holds any more: a file with a single link.
 
     Of several releases' files of one name the pool has the newest one's; when that goes, the next one takes its place.
@@ -175,36 +176,31 @@ def tidy_static_pool(app: App) -> None:
     for file in app.static_pool.rglob("*"):
         if file.is_file() and file.stat().st_nlink == 1:
             file.unlink()
-    for release in reversed(app.order()):
+    for release in reversed(state.targets(app.staged())):
         _fill_static_pool(Release(app, release), replace=False)
 
 
-def prune(app: App, protected: set[str]) -> list[str]:
+def prune(app: App, state: State, protected: set[str]) -> list[str]:
     """Remove old releases, and environments that nothing uses; return the ids of the removed releases.
 
-    The policy's `keep_releases` newest deployed releases stay, and so do the live and the previous one and those in
-    `protected`.
+    Those that were live last stay, as many as the policy's `keep_releases`, with the live one, the one that a rollback
+    would go to, and those in `protected`. A release that never went live goes.
     """
-    keep = app.policy()["keep_releases"]
-    kept = {app.live(), app.previous(), *app.order()[-keep:]} | protected
-    removed = [release for release in app.staged() if release not in kept]
-    for release in removed:
+    on_disk = app.staged()
+    newest = state.targets(on_disk)[-app.policy()["keep_releases"] :]
+    kept = {app.live(), state.live(), state.previous(on_disk), *newest} | protected
+    removed = [release for release in on_disk if release not in kept]
+    # Units may be left of what is no longer on disk.
+    known = {one.release for one in instances(app)} - protected
+    for release in {*removed, *(known - set(on_disk))}:
         Instance(app, release).uninstall()
         remove_tree(app.releases / release)
     used = {environment_of(Release(app, release)) for release in app.staged()}
     for environment in app.environments.iterdir():
         if environment.name not in used:
             remove_tree(environment)
-    tidy_static_pool(app)
+    tidy_static_pool(app, state)
     return removed
-
-
-def discard(app: App, release: str) -> None:
-    """Take a release off the host that never went live, whatever is there of it."""
-    Instance(app, release).uninstall()
-    remove_tree(app.releases / f".{release}")
-    remove_tree(app.releases / release)
-    tidy_static_pool(app)
 
 
 def free_space(app: App) -> int:

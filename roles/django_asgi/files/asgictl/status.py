@@ -1,14 +1,15 @@
 """What an operator wants to know at night: what is live, what else runs, what is wrong."""
 
 import time
+from dataclasses import asdict
 
 from asgictl import history
 from asgictl.app import App
 from asgictl.errors import Refused
-from asgictl.lock import DeployLock
 from asgictl.migrations import migrations_of
 from asgictl.release import Release
 from asgictl.stage import free_space
+from asgictl.state import load
 from asgictl.systemd import JOBS, Instance, instances
 
 LITTLE_SPACE = 1 << 30
@@ -20,14 +21,14 @@ def status(app: App, quick: bool = False) -> dict:
 
     With `quick` the database is not asked for pending migrations, which takes as long as Django takes to start.
     """
-    live = app.live()
+    live, state = app.live(), load(app)
     running = [instance for instance in instances(app) if instance.runs()]
     return {
         "app": app.name,
         "live": describe(app, live) if live else None,
-        "previous": app.previous(),
+        "previous": state.previous(app.staged()),
         "retiring": [describe(app, one.release) for one in running if one.release != live],
-        "deploying": DeployLock(app).holder(),
+        "deploying": asdict(state.attempt) if state.attempt else None,
         "history": history.entries(app, 8),
         "problems": problems(app) + ([] if quick else database_problems(app)),
     }
@@ -65,9 +66,9 @@ def problems(app: App) -> list[str]:
         wanted, serving = Release(app, live).manifest["worker_count"], len(instance.workers())
         if serving < wanted:
             found.append(f"Only {serving} of {wanted} workers of the live release run: 'asgictl logs' says why.")
-    held = DeployLock(app).holder()
-    if held and time.time() - held["since"] > LONG_DEPLOY_SECONDS:
-        found.append(f"{held['owner']} has been deploying for over an hour: the next deploy takes over.")
+    attempt = load(app).attempt
+    if attempt and time.time() - attempt.since > LONG_DEPLOY_SECONDS:
+        found.append(f"{attempt.owner} has been deploying for over an hour: the next deploy takes over.")
     if app.maintenance_file.exists():
         found.append("Visitors see the maintenance page: 'asgictl maintenance off' opens the site.")
     if free_space(app) < LITTLE_SPACE:
@@ -89,10 +90,11 @@ def database_problems(app: App) -> list[str]:
 
 def releases(app: App) -> list[dict]:
     """The releases on disk in the order of their deploys, oldest first."""
-    live, previous = app.live(), app.previous()
+    state, on_disk = load(app), app.staged()
+    live, previous = app.live(), state.previous(on_disk)
     marks = {live: "live", previous: "previous"}
     listed = []
-    for release in app.order():
+    for release in state.targets(on_disk):
         manifest = Release(app, release).manifest
         state = marks.get(release) or ("retiring" if Instance(app, release).runs() else "")
         listed.append({"release": release, "is": state, "made": manifest["created"], "source": manifest["source"]})

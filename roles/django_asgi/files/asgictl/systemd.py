@@ -167,6 +167,16 @@ class Instance:
         """Whether the instance is waiting for its connections to end."""
         return self.property("ActiveState", self.retirement) in ("active", "activating")
 
+    def start_retirement(self) -> None:
+        """Start the transient unit that runs `retire`."""
+        systemctl("reset-failed", self.retirement, check=False)
+        command = ("/usr/local/bin/asgictl", "--app", self.app.name, "retire", self.release)
+        run_transient(self.retirement, f"Retire release {self.release} of {self.app.name}", *command)
+
+    def cancel_retirement(self) -> None:
+        """Cancel the retirement; the instance keeps running."""
+        systemctl("stop", self.retirement, check=False)
+
     def connections(self) -> int:
         """The open connections to the instance's socket, in the kernel's own count (/proc/net/unix, state 03)."""
         path = str(self.socket_path)

@@ -13,16 +13,31 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from asgictl import cutover, gate, history, stage
-from asgictl.app import App, link_atomically
-from asgictl.cutover import Deploy, roll_back
+from asgictl import deploy as deploys
+from asgictl import gate, history, settle, stage
+from asgictl.app import App
+from asgictl.deploy import BACKUP_LEASE_SECONDS, LEASE_SECONDS, Deploy, roll_back
 from asgictl.environment import Builder
 from asgictl.errors import Refused
-from asgictl.lock import BACKUP_LEASE_SECONDS, LEASE_SECONDS, DeployLock
 from asgictl.migrations import Migrations
 from asgictl.release import Release, read_environment_file
+from asgictl.state import load
 from asgictl.systemd import Instance
-from fake_host import MEMORY, A, B, C, D, Systemd, assert_converged, deploy, manifest, put_environment, put_release
+from fake_host import (
+    MEMORY,
+    A,
+    B,
+    C,
+    D,
+    Systemd,
+    assert_converged,
+    deploy,
+    manifest,
+    order_of,
+    previous_of,
+    put_environment,
+    put_release,
+)
 
 
 def last_entry(app: App) -> dict:
@@ -33,7 +48,7 @@ def last_entry(app: App) -> dict:
 def test_the_first_deploy_brings_a_release_live(app: App, systemd: Systemd) -> None:
     done = deploy(app, A)
     assert done["retiring"] == done["pruned"] == []
-    assert app.previous() is None
+    assert previous_of(app) is None
     assert_converged(app, systemd, live=A)
     assert last_entry(app) | {"time": "", "seconds": 0} == {
         "time": "",
@@ -43,7 +58,7 @@ def test_the_first_deploy_brings_a_release_live(app: App, systemd: Systemd) -> N
         "release": A,
         "from": None,
         "by": "ann@laptop",
-        "step": "finish",
+        "step": "commit",
     }
 
 
@@ -55,7 +70,7 @@ def test_a_deploy_lets_the_old_release_retire_in_the_background(app: App, system
     assert systemd.running() == {A, B}
     assert systemd.enabled() == {B}
     (command,) = systemd.transient.values()
-    assert command == ("/usr/local/bin/asgictl", "--app", "shop", "retire", A, "--seconds", "300")
+    assert command == ("/usr/local/bin/asgictl", "--app", "shop", "retire", A)
     assert_converged(app, systemd, live=B)
 
 
@@ -63,9 +78,9 @@ def test_deploying_the_live_release_again_changes_nothing(app: App, systemd: Sys
     deploy(app, A)
     steps = Deploy(app, "again")
     steps.begin(A, "ann@laptop")
-    assert not steps.start(A)["changed"]
+    assert not steps.ready(A)["changed"]
     assert not steps.switch(A)["changed"]
-    steps.finish(A)
+    steps.commit(A)
     assert_converged(app, systemd, live=A)
 
 
@@ -91,7 +106,7 @@ def test_a_gate_passed_in_another_deploy_does_not_count(app: App, systemd: Syste
     put_release(app, B)
     first = Deploy(app, "first")
     first.begin(B, "ann@laptop")
-    first.start(B)
+    first.ready(B)
     second = Deploy(app, "second")
     second.begin(B, "bob@desk", takeover="any")
     with pytest.raises(Refused, match="has not passed its gate"):
@@ -111,9 +126,9 @@ def test_the_edge_is_asked_before_the_switch_and_after_it(app: App, systemd: Sys
         put_release(app, release)
         steps = Deploy(app, release)
         steps.begin(release, "ann@laptop")
-        steps.start(release)
+        steps.ready(release, "http://127.0.0.1")
         steps.switch(release, "http://127.0.0.1")
-        steps.finish(release)
+        steps.commit(release)
     edge = "http://127.0.0.1"
     assert asked == [("before", edge, None), (0, edge, A), ("before", edge, A), (0.2, edge, B)]
 
@@ -126,11 +141,11 @@ def test_a_release_that_does_not_start_or_pass_leaves_the_live_one_alone(app: Ap
     steps = Deploy(app, "second")
     steps.begin(B, "bob@desk")
     with pytest.raises(Refused, match=B):
-        steps.start(B)
-    assert steps.abort("The gate said no.\nwith details") == {"changed": True, "live": A}
+        steps.ready(B)
+    assert steps.abort("The gate said no.\nwith details") == {"changed": True, "live": A, "migrated": ()}
     assert last_entry(app)["outcome"] == "failed"
     assert last_entry(app)["reason"] == "The gate said no."
-    assert (app.order(), app.staged(), app.live()) == ([A], [A], A)
+    assert (order_of(app), app.staged(), app.live()) == ([A], [A], A)
     deploy(app, C)
     assert_converged(app, systemd, live=C)
 
@@ -142,7 +157,7 @@ def test_the_journal_comes_with_a_failed_start_without_secrets(app: App, systemd
     steps = Deploy(app, "first")
     steps.begin(A, "ann@laptop")
     with pytest.raises(Refused) as refused:
-        steps.start(A)
+        steps.ready(A)
     assert f"shop@{A}.service did not start" in str(refused.value)
     assert refused.value.details == "OperationalError: password ******** refused"
 
@@ -152,11 +167,11 @@ def test_an_abort_after_the_switch_goes_back(app: App, systemd: Systemd) -> None
     put_release(app, B)
     steps = Deploy(app, "second")
     steps.begin(B, "bob@desk")
-    steps.start(B)
+    steps.ready(B)
     steps.switch(B)
-    assert (app.live(), systemd.enabled()) == (B, {B})
+    assert (app.live(), systemd.enabled()) == (B, {A, B})
     assert steps.abort("Another host of the fleet failed.")["live"] == A
-    assert (app.live(), systemd.enabled(), app.order()) == (A, {A}, [A])
+    assert (app.live(), systemd.enabled(), order_of(app)) == (A, {A}, [A])
     assert systemd.retiring() <= {B}
     deploy(app, B)
     assert_converged(app, systemd, live=B)
@@ -167,24 +182,24 @@ def test_an_abort_after_the_switch_lets_the_new_release_keep_its_connections(app
     put_release(app, B)
     steps = Deploy(app, "second")
     steps.begin(B, "bob@desk")
-    steps.start(B)
+    steps.ready(B)
     steps.switch(B)
     systemd.connections[B] = 3
     steps.abort("Another host of the fleet failed.")
     assert B in systemd.running()
     assert systemd.retiring() == {B}
-    assert app.previous() is None, "a failed release is no target of a rollback"
+    assert previous_of(app) is None, "a failed release is no target of a rollback"
 
 
 def test_a_failed_first_deploy_leaves_nothing_live(app: App, systemd: Systemd) -> None:
     put_release(app, A)
     steps = Deploy(app, "first")
     steps.begin(A, "ann@laptop")
-    steps.start(A)
+    steps.ready(A)
     steps.switch(A)
     steps.abort("The edge did not follow.")
     assert not app.live_link.is_symlink()
-    assert (app.live(), app.order(), app.staged(), systemd.running()) == (None, [], [], set())
+    assert (app.live(), order_of(app), app.staged(), systemd.running()) == (None, [], [], set())
     deploy(app, A)
     assert_converged(app, systemd, live=A)
 
@@ -195,7 +210,7 @@ def test_an_abort_without_the_lock_touches_nothing(app: App, systemd: Systemd) -
     other = Deploy(app, "other")
     other.begin(B, "bob@desk")
     assert Deploy(app, "mine").abort("The lock was held.") == {"changed": False, "live": A}
-    assert DeployLock(app).holder()["token"] == "other"
+    assert load(app).attempt.token == "other"
     assert B in app.staged()
 
 
@@ -203,7 +218,7 @@ def test_an_abort_without_a_reason_still_gives_the_lock_back(app: App, systemd: 
     steps = Deploy(app, "first")
     steps.begin(A, "ann@laptop")
     steps.abort(str(KeyboardInterrupt()))
-    assert DeployLock(app).holder() is None
+    assert load(app).attempt is None
 
 
 def test_a_deploy_that_lost_its_lock_stops_before_its_next_step(app: App, systemd: Systemd) -> None:
@@ -211,26 +226,29 @@ def test_a_deploy_that_lost_its_lock_stops_before_its_next_step(app: App, system
     put_release(app, B)
     first = Deploy(app, "first")
     first.begin(B, "ann@laptop")
-    first.start(B)
+    first.ready(B)
     put_release(app, C)
     second = Deploy(app, "second")
     second.begin(C, "bob@desk", takeover="any")
-    for step in (first.pending, first.migrate, first.start, first.switch, first.finish):
+    for step in (first.pending, first.migrate, first.ready, first.switch, first.commit):
         with pytest.raises(Refused, match="no longer holds its lock"):
             step(B)
     assert app.live() == A
 
 
 def test_what_is_pending_is_told_before_it_is_applied(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutover, "migrations_of", lambda _release: Migrations(["shop.0002_price"], []))
+    monkeypatch.setattr(deploys, "migrations_of", lambda _release: Migrations(["shop.0002_price"], []))
     put_release(app, A)
     steps = Deploy(app, "first")
     steps.begin(A, "ann@laptop")
     assert steps.pending(A) == {"migrations": ["shop.0002_price"]}
-    held = DeployLock(app).holder()
-    assert held["step"] == "pending"
-    assert held["lease"] == BACKUP_LEASE_SECONDS, "nobody comes in during a long backup"
-    assert steps.lock.renew("first")["lease"] == LEASE_SECONDS, "the next step is one as every other"
+    held = load(app).attempt
+    assert held.step == "pending"
+    assert held.lease == BACKUP_LEASE_SECONDS, "nobody comes in during a long backup"
+    monkeypatch.setattr(deploys, "migrate", lambda _release: ["shop.0002_price"])
+    steps.migrate(A)
+    assert load(app).attempt.lease == LEASE_SECONDS, "the next step is one as every other"
+    assert steps.abort("The gate said no.")["migrated"] == ("shop.0002_price",), "an abort does not reverse them"
 
 
 def test_the_next_deploy_notes_that_the_last_one_died(app: App, systemd: Systemd) -> None:
@@ -249,7 +267,7 @@ def test_a_rollback_returns_to_the_previous_release_and_twice_to_the_one_before(
     assert rolled_back(app) == (A, B)
     with pytest.raises(Refused, match="shop has no release before the live one"):
         rolled_back(app)
-    assert app.order() == [A, B, C]
+    assert order_of(app) == [C, B, A]
     assert last_entry(app)["kind"] == "rollback"
     deploy(app, C)
     assert_converged(app, systemd, live=C)
@@ -282,8 +300,8 @@ def test_a_rollback_whose_gate_fails_leaves_everything_as_it_was(app: App, syste
     systemd.fails_gate.add(A)
     with pytest.raises(Refused, match="failed its gate"):
         rolled_back(app)
-    assert (app.live(), app.order(), app.staged()) == (B, [A, B], [A, B])
-    assert DeployLock(app).holder() is None
+    assert (app.live(), order_of(app), app.staged()) == (B, [A, B], [A, B])
+    assert load(app).attempt is None
 
 
 def test_a_rollback_to_a_retiring_release_stops_its_retirement(app: App, systemd: Systemd) -> None:
@@ -296,15 +314,15 @@ def test_a_rollback_to_a_retiring_release_stops_its_retirement(app: App, systemd
 
 
 def test_a_rollback_asks_for_migrations_unless_forced(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(target: Release, live: Release) -> None:
+    def refuse(target: Release, live: Release, _recorded: set[str]) -> None:
         raise Refused(f"The database holds migrations that release {target.id} does not know, but {live.id} does.")
 
-    monkeypatch.setattr(cutover, "refuse_unknown", refuse)
+    monkeypatch.setattr(deploys, "refuse_unknown", refuse)
     deploy(app, A)
     deploy(app, B)
     with pytest.raises(Refused, match=f"{A} does not know, but {B} does"):
         rolled_back(app, force=False)
-    assert DeployLock(app).holder() is None
+    assert load(app).attempt is None
     assert rolled_back(app, force=True) == (A, B)
 
 
@@ -319,7 +337,7 @@ def test_an_interrupted_rollback_gives_the_lock_back(app: App, systemd: Systemd,
     with pytest.raises(KeyboardInterrupt):
         rolled_back(app)
     assert app.live() == B
-    assert DeployLock(app).holder() is None
+    assert load(app).attempt is None
 
 
 def test_waiting_for_the_old_release_names_it_when_time_is_up(
@@ -328,7 +346,7 @@ def test_waiting_for_the_old_release_names_it_when_time_is_up(
     deploy(app, A)
     systemd.connections[A] = 1
     deploy(app, B)
-    monkeypatch.setattr(cutover.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(deploys.time, "sleep", lambda _seconds: None)
     with pytest.raises(Refused, match=rf"Still running after 0 s: {A}"):
         Deploy(app, "any").wait_for_retired(0)
     systemd.let_retire()
@@ -477,9 +495,9 @@ def deploy_from_source(app: App, release: str, token: str) -> None:
     steps = Deploy(app, token)
     steps.begin(release, "ann@laptop", takeover="any")
     steps.stage(order(app, release))
-    steps.start(release)
+    steps.ready(release)
     steps.switch(release)
-    steps.finish(release)
+    steps.commit(release)
 
 
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[App, Systemd]]:
@@ -517,7 +535,7 @@ def test_killed_before_any_of_its_changes_the_next_deploy_converges(
         try:
             deploy_from_source(app, then, "next")
             assert_converged(app, systemd, live=then)
-            assert set(app.order()) <= {A, B, then}
+            assert set(order_of(app)) <= {A, B, then}
         except (Refused, AssertionError, OSError) as error:
             failures.append(f"{where}: {type(error).__name__}: {error}")
     assert not failures, "\n".join(failures)
@@ -536,7 +554,7 @@ def test_an_abort_that_is_killed_is_made_good_by_the_next_deploy(
         put_release(app, B)
         steps = Deploy(app, "second")
         steps.begin(B, "ann@laptop")
-        steps.start(B)
+        steps.ready(B)
         steps.switch(B)
         killed = KILLER.run(app.root, number, lambda steps=steps: steps.abort("Another host of the fleet failed."))
         where = f"abort killed before change {number}: {KILLER.changes[-1]}"
@@ -558,9 +576,9 @@ def deploy_taking_over(app: App, release: str) -> None:
     """Deploy a release that is on disk, taking the lock from a dead deploy."""
     steps = Deploy(app, "next")
     steps.begin(release, "bob@desk", takeover="any")
-    steps.start(release)
+    steps.ready(release)
     steps.switch(release)
-    steps.finish(release)
+    steps.commit(release)
 
 
 def test_staging_makes_a_release_that_only_root_can_change(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -711,7 +729,8 @@ def test_a_release_that_still_serves_connections_is_not_pruned(app: App, systemd
     assert deploy(app, C)["pruned"] == []
     assert A in app.staged()
     systemd.let_retire()
-    assert deploy(app, D)["pruned"] == [A, B]
+    assert app.staged() == [B, C], "the end of its retirement is the end of its files"
+    assert deploy(app, D)["pruned"] == [B]
 
 
 def test_live_and_previous_are_kept_even_when_they_are_old(app: App, systemd: Systemd) -> None:
@@ -721,11 +740,9 @@ def test_live_and_previous_are_kept_even_when_they_are_old(app: App, systemd: Sy
     rolled_back(app, B)
     systemd.let_retire()
     keep(app, 2)
-    assert stage.prune(app, protected=set()) == []
-    assert app.staged() == [A, B, C, D]
-    link_atomically(app.live_link, f"releases/{D}")
-    assert stage.prune(app, protected={A}) == [B]
-    assert app.staged() == [A, C, D]
+    assert settle.settle(app, load(app))["pruned"] == [A]
+    assert app.staged() == [B, C, D], "C is where a rollback goes, though D was live after it"
+    assert previous_of(app) == C
 
 
 def test_the_pool_holds_the_static_files_of_every_release(app: App, systemd: Systemd) -> None:
@@ -739,7 +756,7 @@ def test_the_pool_holds_the_static_files_of_every_release(app: App, systemd: Sys
 def test_a_release_that_goes_takes_only_its_own_files_out_of_the_pool(app: App, systemd: Systemd) -> None:
     deploy(app, A, static={"css/site.1.css": "1", "both.js": "same"})
     put_release(app, B, static={"css/site.2.css": "2", "both.js": "same"})
-    stage.discard(app, B)
+    assert settle.settle(app, load(app))["pruned"] == [B]
     files = {str(path.relative_to(app.static_pool)) for path in app.static_pool.rglob("*") if path.is_file()}
     assert files == {"css/site.1.css", "both.js"}
 

@@ -1,0 +1,254 @@
+"""From one release to another: begin, stage, migrate, ready, switch, commit; and abort, from wherever it failed.
+
+Each step writes the record before it acts. Until `commit` has written it, any failure undoes the deploy; from then on the
+release is live, and what could not be finished is reported and finished by the next command.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+
+from asgictl import gate, history
+from asgictl.app import App, installed_apps, link_atomically, remove_tree
+from asgictl.errors import Refused
+from asgictl.jobs import start_worker
+from asgictl.migrations import migrate, migrations_of, refuse_unknown
+from asgictl.release import Release
+from asgictl.settle import settle
+from asgictl.stage import stage
+from asgictl.state import Attempt, Phase, State, load, save, transaction
+from asgictl.systemd import Instance, instances, sweep, systemctl
+
+LEASE_SECONDS = 900
+# A backup runs between two steps, outside of asgictl.
+BACKUP_LEASE_SECONDS = 4 * 3600
+
+
+class Deploy:
+    """One deploy or rollback of `app`, known by `token`; each method is a step that may be the last one."""
+
+    def __init__(self, app: App, token: str) -> None:
+        self.app = app
+        self.token = token
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[State]:
+        with transaction(self.app) as state:
+            yield self._note(state, step=name)
+
+    def _note(self, state: State, lease: float = LEASE_SECONDS, **changes: object) -> State:
+        """Go on holding the app for `lease` seconds, noting `changes`; Refused if somebody took it over meanwhile."""
+        attempt = state.attempt
+        if not attempt or attempt.token != self.token:
+            by = f"taken over by {attempt.owner}" if attempt else "released"
+            raise Refused(f"This deploy of {self.app.name} no longer holds its lock: it was {by}. Start it again.")
+        renewed = replace(attempt, renewed=time.time(), lease=lease, **changes)
+        return save(self.app, replace(state, attempt=renewed))
+
+    def begin(self, release: str, owner: str, kind: str = "deploy", takeover: str | None = None) -> dict:
+        """Take the app, and undo what a deploy that died has left. Refused if somebody else deploys.
+
+        `takeover` is the token of a holder that the caller knows to be dead, or `any`.
+        """
+        # Asked before the transaction too: who waits for a long step of another deploy would learn of it late.
+        self._refuse_if_held(load(self.app), takeover)
+        with transaction(self.app) as state:
+            self.app.ensure_directories()
+            held, now = self._refuse_if_held(state, takeover), time.time()
+            mine = held is not None and held.token == self.token
+            # Another try at a release that was switched to goes on from there, so that no visitor goes to and fro.
+            goes_on = held is not None and held.release == release and (mine or held.phase == Phase.SWITCHED)
+            if held and not mine:
+                _note_in_history(self.app, held, "died")
+            if held and not goes_on:
+                state = state.undone(now)
+            attempt = Attempt(self.token, owner, kind, release, state.live(), held.since if mine else now, now, LEASE_SECONDS)
+            if goes_on:
+                attempt = replace(attempt, phase=held.phase, migrated=held.migrated)
+            settle(self.app, save(self.app, replace(state, attempt=attempt)))
+        return {"changed": False, "taken_over": bool(held) and not mine}
+
+    def stage(self, order: dict) -> dict:
+        """Put the release on disk (see `stage.stage`)."""
+        with self._step("stage"):
+            return stage(self.app, order)
+
+    def pending(self, release: str) -> dict:
+        """Report which `migrations` the step migrate would apply; if any, hold the app for as long as a backup may take."""
+        with self._step("pending") as state:
+            pending = migrations_of(Release(self.app, release)).pending
+            if pending:
+                self._note(state, lease=BACKUP_LEASE_SECONDS)
+            return {"migrations": pending}
+
+    def migrate(self, release: str) -> dict:
+        """Apply pending migrations with the new release's code, before any cut-over."""
+        with self._step("migrate") as state:
+            applied = migrate(Release(self.app, release))
+            self._note(state, migrated=(*state.attempt.migrated, *applied))
+        return {"changed": bool(applied), "applied": applied}
+
+    def ready(self, release: str, edge: str = "", guard: bool = False) -> dict:
+        """Run the release beside the live one until nothing of it can fail any more; it gets no traffic yet.
+
+        Its instance has passed the gate, its Celery worker answers, and the edge is there. With `guard`, which a rollback
+        has, it is refused if it does not know the database's migrations.
+        """
+        with self._step("ready") as state:
+            target, instance = Release(self.app, release), Instance(self.app, release)
+            if guard and (live := state.live()):
+                refuse_unknown(target, Release(self.app, live), state.migrated_since(release))
+            instance.cancel_retirement()
+            ran = instance.state() == "active"
+            began = time.monotonic()
+            try:
+                instance.start(target.manifest["gate_timeout"])
+            except Refused as refused:
+                refused.details = target.redact(refused.details)
+                raise
+            boot = round(time.monotonic() - began, 2)
+            passed = gate.pass_gate(target)
+            if edge:
+                gate.require_edge(target, edge)
+            start_worker(target, target.manifest["gate_timeout"])
+            if state.attempt.phase == Phase.BEGUN:
+                self._note(state, phase=Phase.READY)
+        return {"changed": not ran, "boot_seconds": boot, "gate": passed}
+
+    def switch(self, release: str, edge: str = "") -> dict:
+        """The cut-over: one rename, then wait until the edge answers from `release` alone."""
+        with self._step("switch") as state:
+            if state.attempt.phase == Phase.BEGUN or state.attempt.release != release:
+                raise Refused(f"Release {release} has not passed its gate in this deploy; start it first.")
+            target, before = Release(self.app, release), state.live()
+            self._note(state, phase=Phase.SWITCHED)
+            Instance(self.app, release).enable(True)
+            link_atomically(self.app.live_link, f"releases/{release}")
+            alone = target.manifest["edge_settle_seconds"] if before and before != release else 0
+            seconds = gate.wait_for_edge(target, edge, alone, timeout=30 + alone) if edge else 0.0
+        return {"changed": before != release, "from": before, "edge_seconds": seconds}
+
+    def commit(self, release: str, beat: bool | None = None) -> dict:
+        """Make the release the live one: one write, after which nothing is undone; then settle what follows from it.
+
+        `beat` tells whether the fleet's beat is to run on this host; None leaves it as it is. What can't be finished is
+        told in `warnings`.
+        """
+        with self._step("commit") as state:
+            attempt = state.attempt
+            if attempt.phase != Phase.SWITCHED or attempt.release != release:
+                raise Refused(f"Release {release} has not been switched to in this deploy; switch to it first.")
+            committed = replace(state.committed(time.time()), beat=state.beat if beat is None else beat)
+            committed = save(self.app, committed)
+            settled, warnings = {"retiring": [], "pruned": []}, []
+            try:
+                settled = settle(self.app, committed)
+            except (OSError, Refused) as error:
+                warnings.append(f"Release {release} is live, and not all has been finished: {error} The next deploy goes on.")
+            warnings += _note_in_history(self.app, attempt, "succeeded")
+        return {"changed": True, **settled, "seconds": round(time.time() - attempt.since, 1), "warnings": warnings}
+
+    def wait_for_retired(self, seconds: float) -> dict:
+        """Return when no old instance runs any more; Refused after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while running := [one.release for one in instances(self.app) if one.runs() and one.release != self.app.live()]:
+            if time.monotonic() > deadline:
+                raise Refused(f"Still running after {seconds:g} s: {', '.join(running)}. 'asgictl status' says why.")
+            time.sleep(0.5)
+        return {"changed": False}
+
+    def abort(self, reason: str) -> dict:
+        """Put the host back to where it was before this deploy; nothing happens if the deploy is not this one, or committed.
+
+        `migrated` are the migrations that it has applied, and that stay.
+        """
+        with transaction(self.app) as state:
+            attempt = state.attempt
+            if not attempt or attempt.token != self.token:
+                return {"changed": False, "live": state.serving()}
+            undone = save(self.app, state.undone(time.time()))
+            _note_in_history(self.app, attempt, "failed", reason=_first_line(reason))
+            settle(self.app, undone)
+        return {"changed": True, "live": undone.live(), "migrated": attempt.migrated}
+
+    def remove(self) -> dict:
+        """Take the app off this host, but for its data; `others` are the apps that stay."""
+        with transaction(self.app) as state:
+            if state.attempt and not state.attempt.is_expired(time.time()):
+                raise Refused(f"{state.attempt.owner} is deploying {self.app.name}; remove it when that has ended.")
+            found = self.app.releases.exists()
+            sweep(self.app)
+            for instance in instances(self.app):
+                instance.cancel_retirement()
+                instance.uninstall()
+            systemctl("daemon-reload")
+            for directory in (self.app.home, self.app.cache_directory, self.app.socket_directory):
+                remove_tree(directory)
+            for file in (self.app.policy_file, self.app.key_file, self.app.history_file):
+                file.unlink(missing_ok=True)
+        return {"changed": found, "others": installed_apps(self.app.root)}
+
+    def _refuse_if_held(self, state: State, takeover: str | None) -> Attempt | None:
+        """Refuse if another deploy than this one and `takeover` is under way; return the one that is, otherwise."""
+        held, now = state.attempt, time.time()
+        if held and held.token not in (self.token, takeover) and takeover != "any" and not held.is_expired(now):
+            raise Refused(_held_by(self.app, held, now), locked=asdict(held))
+        return held
+
+
+def roll_back(app: App, target: str | None, edge: str, force: bool, takeover: bool) -> dict:
+    """What an operator's `asgictl rollback` does: all steps to `target`, or to the release before the live one."""
+    state = load(app)
+    target = target or state.previous(app.staged())
+    if not target:
+        raise Refused(f"{app.name} has no release before the live one on this host; 'asgictl releases' lists what it has.")
+    if target not in state.targets(app.staged()):
+        raise Refused(f"Release {target} has never been live on this host, so it is no target of a rollback.")
+    owner = f"{os.environ.get('SUDO_USER', 'root')}@{socket.gethostname()}"
+    deploy = Deploy(app, f"{owner}:{os.getpid()}:{time.time()}")
+    deploy.begin(target, owner, kind="rollback", takeover="any" if takeover else None)
+    try:
+        ready = deploy.ready(target, edge, guard=not force)
+        switched = deploy.switch(target, edge)
+    except BaseException as error:
+        deploy.abort(str(error))
+        raise
+    return {"release": target, **ready, **switched, **deploy.commit(target)}
+
+
+def _held_by(app: App, held: Attempt, now: float) -> str:
+    since = time.strftime("%H:%M:%S UTC", time.gmtime(held.since))
+    frees = max(0, round(held.lease - (now - held.renewed)))
+    return (
+        f"{held.owner} is deploying {app.name} (release {held.release}) since {since}, "
+        f"{round(now - held.since)} s ago. Wait until that has ended and run again; if it is dead, its lock "
+        f"ends by itself in {frees} s. To take it over now, run the same command with "
+        f"-e django_asgi_lock_takeover=true (asgictl: --take-over)."
+    )
+
+
+def _first_line(reason: str) -> str:
+    # An interrupt has no text.
+    return (reason.splitlines() or ["interrupted"])[0]
+
+
+def _note_in_history(app: App, attempt: Attempt, outcome: str, **more: object) -> list[str]:
+    """Write a deploy's end into the history, which is a log that nothing depends on; return a warning if it can't be."""
+    entry = {
+        "kind": attempt.kind,
+        "outcome": outcome,
+        "release": attempt.release,
+        "from": attempt.before,
+        "by": attempt.owner,
+        "step": attempt.step,
+        "seconds": round(time.time() - attempt.since, 1),
+        **more,
+    }
+    try:
+        history.record(app, **entry)
+    except OSError as error:
+        return [f"The history of {app.name} can't be written: {error}."]
+    return []

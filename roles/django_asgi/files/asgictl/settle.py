@@ -1,0 +1,89 @@
+"""Make systemd and the disk agree with the record. This decides nothing; it may run at any time, and again."""
+
+import time
+from enum import StrEnum
+
+from asgictl.app import App, link_atomically, remove_tree
+from asgictl.jobs import run_beat, stop_jobs
+from asgictl.stage import prune
+from asgictl.state import Phase, State
+from asgictl.systemd import Instance, instances, sweep, systemctl
+
+
+class Wish(StrEnum):
+    """What is to become of an instance."""
+
+    SERVE = "serve"  # it runs, and starts at boot
+    SPARE = "spare"  # a deploy works on it
+    DRAIN = "drain"  # it ends what it has
+    GO = "go"  # it is stopped
+
+
+def wishes(state: State, policy: dict, running: dict[str, int], now: float) -> dict[str, Wish]:
+    """Return what is to become of each release that runs or has to.
+
+    `running` are the open connections of each release that runs; of the policy, retire_seconds and retire_max count.
+    """
+    attempt = state.attempt
+    wished = dict.fromkeys(running, Wish.GO)
+    former = [
+        (until, release)
+        for release, connections in running.items()
+        if (until := state.until(release)) and until + policy["retire_seconds"] > now
+        # The last request of a release that had the traffic for long may be about to arrive.
+        if connections or not state.was_aborted(release)
+    ]
+    # More than that at once are too many: the oldest go now.
+    wished |= {release: Wish.DRAIN for _, release in sorted(former)[-policy["retire_max"] :]}
+    if attempt and attempt.phase != Phase.SWITCHED:
+        wished[attempt.release] = Wish.SPARE
+    for release in (state.live(), state.serving()):
+        if release:
+            wished[release] = Wish.SERVE
+    return wished
+
+
+def settle(app: App, state: State) -> dict:
+    """Do what the record means; return which releases retire and which were removed. The caller holds the transaction."""
+    _point(app, state.serving())
+    sweep(app)
+    for unfinished in app.releases.glob(".*"):
+        remove_tree(unfinished)
+    found = instances(app)
+    connected = {one.release: one.connections() for one in found if one.runs()}
+    wished = wishes(state, app.policy(), connected, time.time())
+    # Of beat there is one: the former one stops before the other starts.
+    for instance in sorted(found, key=lambda one: one.release == state.serving()):
+        idle = not connected.get(instance.release)
+        _fulfil(instance, wished.get(instance.release, Wish.GO), state, idle)
+    running = {one.release for one in found if one.runs()}
+    under_way = {state.attempt.release} if state.attempt else set()
+    pruned = prune(app, state, protected=running | under_way)
+    return {"retiring": sorted(one for one in running if wished[one] == Wish.DRAIN), "pruned": pruned}
+
+
+def _point(app: App, release: str | None) -> None:
+    """Let the live link point to the release, or to none."""
+    if release is None:
+        app.live_link.unlink(missing_ok=True)
+    elif app.live() != release:
+        link_atomically(app.live_link, f"releases/{release}")
+
+
+def _fulfil(instance: Instance, wish: Wish, state: State, idle: bool) -> None:
+    """Do to one instance what is wished for it; an idle one, without connections, is waited for."""
+    if wish == Wish.SPARE:
+        return
+    instance.enable(wish == Wish.SERVE)
+    if wish == Wish.SERVE:
+        instance.cancel_retirement()
+        if not state.attempt:
+            run_beat(instance, state.beat)
+        return
+    stop_jobs(instance)
+    if wish == Wish.DRAIN and not instance.retiring():
+        instance.start_retirement()
+    elif wish == Wish.GO and instance.runs():
+        instance.cancel_retirement()
+        systemctl("stop", *([] if idle else ["--no-block"]), instance.socket, instance.service, check=False)
+        systemctl("reset-failed", instance.socket, instance.service, check=False)
