@@ -305,7 +305,7 @@ def test_call_of_status_has_the_text_too(busy: App, run: Run) -> None:
 
 def test_a_whole_deploy_by_calls(app: App, run: Run, systemd: Systemd) -> None:
     put_release(app, A)
-    steps = [{"do": "begin", "owner": "ann"}, {"do": "start"}, {"do": "switch"}, {"do": "finish"}]
+    steps = [{"do": "begin", "owner": "ann"}, {"do": "ready"}, {"do": "switch"}, {"do": "commit"}]
     for step in steps:
         assert run("--app", "shop", "call", stdin=step | {"token": "t", "release": A})[0] == 0
         if step["do"] == "begin":

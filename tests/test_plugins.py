@@ -160,9 +160,9 @@ def module(plugin: Plugin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> C
 
 
 def test_the_step_its_arguments_and_the_token_reach_asgictl(module: Callable) -> None:
-    result = module(do="start", arguments={"release": "a" * 12}, token="t")
+    result = module(do="ready", arguments={"release": "a" * 12}, token="t")
     assert result["command"] == "--app shop call"
-    assert result["request"] == {"do": "start", "release": "a" * 12, "token": "t"}
+    assert result["request"] == {"do": "ready", "release": "a" * 12, "token": "t"}
     assert (result["changed"], result["failed"]) == (False, False)
 
 
@@ -177,7 +177,7 @@ def test_what_only_reads_has_no_token_and_runs_in_check_mode(module: Callable, d
     assert module(do=do, token="t", check=True)["request"] == {"do": do}
 
 
-@pytest.mark.parametrize("do", ["begin", "stage", "migrate", "start", "switch", "finish", "abort", "remove"])
+@pytest.mark.parametrize("do", ["begin", "stage", "migrate", "ready", "switch", "commit", "abort", "remove"])
 def test_in_check_mode_what_changes_is_not_run(module: Callable, do: str) -> None:
     result = module(do=do, token="t", check=True)
     assert result["changed"]
@@ -191,13 +191,64 @@ def test_in_check_mode_a_host_without_asgictl_has_nothing(module: Callable) -> N
 
 def test_what_asgictl_refuses_fails_with_the_sentence_first_and_details_after(module: Callable) -> None:
     says = json.dumps({"failed": True, "msg": "The gate said no.", "details": "Traceback", "locked": {"token": "x"}})
-    result = module(says, code=1, do="start", token="t")
+    result = module(says, code=1, do="ready", token="t")
     assert result["failed"]
     assert result["msg"] == "The gate said no.\nTraceback"
     assert result["locked"] == {"token": "x"}
 
 
 def test_a_traceback_of_asgictl_is_a_failure_that_names_the_step(module: Callable) -> None:
-    result = module("Traceback (most recent call last):\nKeyError: 'x'", code=1, do="start", token="t")
+    result = module("Traceback (most recent call last):\nKeyError: 'x'", code=1, do="ready", token="t")
     assert result["failed"]
-    assert result["msg"].splitlines()[0] == "asgictl stopped in the step start: KeyError: 'x'"
+    assert result["msg"].splitlines()[0] == "asgictl stopped in the step ready: KeyError: 'x'"
+
+
+# --- The fleet ------------------------------------------------------------------------------------------------------
+def reported(live: str = "b", *order: str, previous: str | None = "a", serves: bool = True, beat: bool = False) -> dict:
+    """What a host reports: short names do here."""
+    return {"live": live, "order": list(order or ("a", "b")), "previous": previous, "serves": serves, "beat": beat}
+
+
+@pytest.mark.parametrize(
+    ("fleet", "releases", "beat_host", "behind"),
+    [
+        ({"web1": reported(), "web2": reported()}, {"web1": "b", "web2": "b"}, "", []),
+        ({"web1": reported(), "web2": reported()}, {"web1": "b", "web2": "c"}, "", ["web2"]),
+        ({"web1": reported("b"), "web2": reported("c")}, {"web1": "b", "web2": "c"}, "", []),
+        ({"web1": reported(), "web2": reported(serves=False)}, {"web1": "b", "web2": "b"}, "", ["web2"]),
+        ({"web1": reported(beat=True), "web2": reported()}, {"web1": "b", "web2": "b"}, "web1", []),
+        ({"web1": reported(beat=True), "web2": reported()}, {"web1": "b", "web2": "b"}, "web2", ["web1", "web2"]),
+    ],
+    ids=["all-is-done", "another-release", "hosts-that-differ", "one-is-down", "beat-is-there", "beat-moves"],
+)
+def test_hosts_are_behind_with_another_release_or_beat(plugin: Callable, fleet, releases, beat_host, behind) -> None:
+    assert plugin("filter_plugins/django_asgi.py").hosts_behind(fleet, releases, beat_host) == behind
+
+
+@pytest.mark.parametrize(
+    ("fleet", "wanted", "release", "fault"),
+    [
+        ({"web1": reported(), "web2": reported()}, "", "a", ""),
+        ({"web1": reported("c", "a1", "b", "c"), "web2": reported("c", "a1", "c")}, "a", "a1", ""),
+        (
+            {"web1": reported(), "web2": reported("b", "b")},
+            "a",
+            "",
+            "Not exactly one release a has been live on web2. web1 has: a, b.",
+        ),
+        ({"web1": reported("c", "a1", "a2", "c")}, "a", "", "Not exactly one release a has been live on web1"),
+        ({"web1": reported("b", "b", previous=None)}, "", "", "No host has a release before the live one. web1 has: b."),
+        (
+            {"web1": reported(), "web2": reported("b", "b", previous=None)},
+            "",
+            "",
+            "The hosts do not agree on the release before the live one: web1 would return to a; web2 would return to none.",
+        ),
+    ],
+    ids=["agreed", "named", "missing", "ambiguous", "first", "disagreement"],
+)
+def test_the_fleet_goes_back_to_one_release_or_none(plugin: Callable, fleet, wanted, release, fault) -> None:
+    found = plugin("filter_plugins/django_asgi.py").way_back(fleet, wanted)
+    assert found["release"] == release
+    assert found["fault"].startswith(fault)
+    assert bool(found["fault"]) != bool(release)

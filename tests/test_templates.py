@@ -232,10 +232,11 @@ def summary(workers: object) -> list[str]:
         "web2": {"worker_count": 1, "worker_count_why": "1 of 160 MiB each fit in 500 MiB beside 256 MiB for the rest"},
     }
     names = ("web1", "web2", "web3")
-    hosts = {name: {"inventory_hostname": name, "__django_asgi_host": {"serves": False, "live": None}} for name in names}
+    reported = {"serves": False, "live": None, "beat": False}
+    hosts = {name: {"__django_asgi_host": reported, "__django_asgi_release": "a" * 12} for name in names}
     hosts |= {name: hosts[name] | {"__django_asgi_staged": answer} for name, answer in staged.items()}
     given = {"ansible_play_hosts": list(hosts), "hostvars": hosts, "django_asgi_workers": workers}
-    given |= {"__django_asgi_release": "a" * 12, "__django_asgi_host": hosts["web1"]["__django_asgi_host"]}
+    given |= {"__django_asgi_release": "a" * 12, "__django_asgi_host": reported}
     return evaluate(ROLE, "__django_asgi_summary", **given).splitlines()
 
 

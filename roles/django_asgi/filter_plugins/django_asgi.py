@@ -17,9 +17,52 @@ def release_name(parts, secrets, key):
     return hashlib.sha256(public + private.encode()).hexdigest()[:12]
 
 
+def hosts_behind(fleet, releases, beat_host):
+    """Return the names of the hosts on which a deploy has something to do.
+
+    `fleet` is what each host has reported, `releases` the release that each is to have (heterogeneous hosts have different
+    ones), both by host name; `beat_host` is the host that is to run the fleet's beat, empty for none.
+    """
+    return [
+        name
+        for name, host in fleet.items()
+        if not host["serves"] or host["live"] != releases[name] or host["beat"] != (name == beat_host)
+    ]
+
+
+def way_back(fleet, wanted):
+    """Return where a rollback of the whole fleet goes: {release, fault}, one of them empty.
+
+    `fleet` is what each host has reported, by host name; `wanted` is how the release's id begins, empty for the one before
+    the live one. A fault is a sentence that names the hosts that have no such release, or another one.
+    """
+    found = {}
+    for name, host in fleet.items():
+        matches = [release for release in host["order"] if release.startswith(wanted)] if wanted else [host["previous"]]
+        found[name] = matches[0] if len(matches) == 1 and matches[0] else ""
+    if wanted and not all(found.values()):
+        without = ", ".join(name for name, release in found.items() if not release)
+        return {"release": "", "fault": f"Not exactly one release {wanted} has been live on {without}. {_releases_of(fleet)}"}
+    if not any(found.values()):
+        return {"release": "", "fault": f"No host has a release before the live one. {_releases_of(fleet)}"}
+    if len(set(found.values())) > 1:
+        ways = "; ".join(f"{name} would return to {release or 'none'}" for name, release in found.items())
+        return {
+            "release": "",
+            "fault": f"The hosts do not agree on the release before the live one: {ways}. Name one of those that all have with"
+            f" -e django_asgi_release=ID, or deploy to the hosts that lack it. {_releases_of(fleet)}",
+        }
+    return {"release": next(iter(found.values())), "fault": ""}
+
+
+def _releases_of(fleet):
+    return " ".join(f"{name} has: {', '.join(host['order']) or 'none'}." for name, host in fleet.items())
+
+
 class FilterModule:
     """The role's filters."""
 
     def filters(self):
         """The filters by name."""
-        return {"django_asgi_release_name": release_name}
+        functions = (release_name, hosts_behind, way_back)
+        return {f"django_asgi_{function.__name__}": function for function in functions}

@@ -42,7 +42,7 @@ author: The django_asgi role
 
 ASGICTL = "/usr/local/bin/asgictl"
 READS = {"facts", "plan", "status"}
-NOTHING_THERE = {"live": None, "previous": None, "serves": False, "order": [], "key": "", "workers_auto": 0}
+NOTHING_THERE = {"live": None, "previous": None, "serves": False, "order": [], "beat": False, "key": "", "workers_auto": 0}
 
 
 def main():

@@ -36,7 +36,8 @@ def host_facts(app: App, make_key: bool = True) -> dict:
     """What a deploy decides by.
 
     `live` and `previous` release, whether the live one `serves` and no deploy is unfinished (of one that was killed
-    after its switch, the old release would never retire), `order` of the deployed ones, and `key`, which names the
+    after its switch, the old release would never retire), `order` of the deployed ones, whether the fleet's `beat` runs
+    here, and `key`, which names the
     fleet's releases so that a name tells nothing about the secrets in it (made if there is none and `make_key`).
     """
     live, state, on_disk = app.live(), load(app), app.staged()
@@ -46,6 +47,7 @@ def host_facts(app: App, make_key: bool = True) -> dict:
         "serves": bool(live) and Instance(app, live).state() == "active" and state.attempt is None,
         "previous": state.previous(on_disk),
         "order": state.targets(on_disk),
+        "beat": state.beat,
         "key": read_key(app, make_key),
         "workers_auto": auto_workers()[0],
     }
