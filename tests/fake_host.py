@@ -58,9 +58,9 @@ class Systemd:
             return json.dumps([{"unit": unit, "active": self.states[unit]} for unit in there])
         sys.audit("fake_host.systemctl", verb, *units)
         for unit in units:
-            if verb == "start":
+            if verb == "start" or (verb == "enable" and "--now" in arguments):
                 self._start(unit, check)
-            elif verb == "stop":
+            elif verb == "stop" or (verb == "disable" and "--now" in arguments):
                 self._stop(unit)
         return ""
 

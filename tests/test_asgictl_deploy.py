@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from asgictl import deploy as deploys
-from asgictl import gate, history, settle, stage
+from asgictl import gate, history, jobs, settle, stage
 from asgictl.app import App
 from asgictl.deploy import BACKUP_LEASE_SECONDS, LEASE_SECONDS, Deploy, roll_back
 from asgictl.environment import Builder
@@ -377,6 +377,130 @@ def test_an_app_that_is_being_deployed_is_not_removed(app: App, systemd: Systemd
     assert app.live() == A
 
 
+# --- After the point of no return -----------------------------------------------------------------------------------
+def test_what_cannot_be_finished_is_told_and_the_release_stays_live(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    steps = Deploy(app, "second")
+    steps.begin(B, "ann@laptop")
+    steps.ready(B)
+    steps.switch(B)
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settle, "prune", full)
+        patch.setattr(history, "record", full)
+        done = steps.commit(B)
+    assert f"Release {B} is live, and not all has been finished: [Errno 28] No space left on device" in done["warnings"][0]
+    assert "The history of shop can't be written" in done["warnings"][1]
+    assert steps.abort("Another host could not finish.") == {"changed": False, "live": B}
+    assert (app.live(), load(app).live(), load(app).attempt) == (B, B, None)
+    deploy(app, C)
+    assert_converged(app, systemd, live=C)
+
+
+def test_a_deploy_is_committed_only_when_it_has_the_traffic(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    steps = Deploy(app, "second")
+    steps.begin(B, "ann@laptop")
+    steps.ready(B)
+    with pytest.raises(Refused, match="has not been switched to in this deploy"):
+        steps.commit(B)
+    assert load(app).live() == A
+
+
+def test_the_next_try_at_a_release_that_has_the_traffic_goes_on_from_there(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    put_release(app, B)
+    killed = Deploy(app, "killed")
+    killed.begin(B, "ann@laptop")
+    killed.ready(B)
+    killed.switch(B)
+    again = Deploy(app, "again")
+    again.begin(B, "ann@laptop", takeover="any")
+    assert app.live() == B, "no visitor goes to and fro"
+    again.ready(B)
+    assert not again.switch(B)["changed"]
+    again.commit(B)
+    assert previous_of(app) == A
+    assert_converged(app, systemd, live=B)
+
+
+# --- Celery ---------------------------------------------------------------------------------------------------------
+def beats(systemd: Systemd) -> set[str]:
+    """The releases whose beat runs."""
+    return {
+        unit.partition("@")[2].partition(".")[0]
+        for unit, state in systemd.states.items()
+        if "-beat@" in unit and state == "active"
+    }
+
+
+def put_jobs(app: App, release: str) -> None:
+    """Give a release the units of a worker and a beat."""
+    for kind in ("celery", "beat"):
+        (app.units / f"shop-{kind}@{release}.service").touch()
+
+
+def deploy_with_jobs(app: App, release: str, beat: bool = True) -> dict:
+    """Deploy a release that has Celery."""
+    steps = Deploy(app, release)
+    steps.begin(release, "ann@laptop")
+    put_release(app, release) if release not in app.staged() else None
+    put_jobs(app, release)
+    steps.ready(release)
+    steps.switch(release)
+    return steps.commit(release, beat=beat)
+
+
+def test_beat_survives_a_rollback_and_is_one_at_any_time(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_answers", lambda _release: True)
+    deploy_with_jobs(app, A)
+    assert beats(systemd) == {A}
+    deploy_with_jobs(app, B)
+    assert beats(systemd) == {B}
+    rolled_back(app)
+    assert beats(systemd) == {A}
+    deploy_with_jobs(app, A, beat=False)
+    assert beats(systemd) == set(), "it has gone to another host"
+    rolled_back(app, B)
+    assert beats(systemd) == set()
+
+
+def test_a_worker_that_does_not_answer_fails_the_deploy_before_any_traffic(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent: set[str] = set()
+    monkeypatch.setattr(jobs, "_answers", lambda release: release.id not in silent)
+    monkeypatch.setattr(jobs, "journal", lambda *_arguments, **_options: "Cannot connect to amqp")
+    deploy_with_jobs(app, A)
+    silent.add(B)
+    put_release(app, B, gate_timeout=0.1)
+    put_jobs(app, B)
+    steps = Deploy(app, "second")
+    steps.begin(B, "ann@laptop")
+    with pytest.raises(Refused, match=rf"shop-celery@{B}.service does not answer"):
+        steps.ready(B)
+    assert app.live() == A
+    steps.abort("The worker does not answer.")
+    assert (beats(systemd), systemd.states[f"shop-celery@{A}.service"]) == ({A}, "active")
+
+
+def test_nobody_waits_for_a_worker_that_still_ends_its_tasks(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_answers", lambda release: release.id != A)
+    put_release(app, A)
+    put_jobs(app, A)
+    systemd.states[f"shop-celery@{A}.service"] = "deactivating"
+    began = time.monotonic()
+    jobs.start_worker(Release(app, A), timeout=600)
+    assert time.monotonic() - began < 60
+
+
 class Killed(BaseException):
     """What kill -9 looks like from inside: no handler of the program may stop it."""
 
@@ -536,6 +660,9 @@ def test_killed_before_any_of_its_changes_the_next_deploy_converges(
             deploy_from_source(app, then, "next")
             assert_converged(app, systemd, live=then)
             assert set(order_of(app)) <= {A, B, then}
+            assert previous_of(app) in ({before, B} if then == C else {before}), "the way back is known"
+            changed = KILLER.run(app.root, 1000, lambda app=app: settle.settle(app, load(app))) or KILLER.changes
+            assert not changed, f"settling again has changed {changed}"
         except (Refused, AssertionError, OSError) as error:
             failures.append(f"{where}: {type(error).__name__}: {error}")
     assert not failures, "\n".join(failures)

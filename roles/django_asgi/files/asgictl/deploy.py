@@ -123,13 +123,13 @@ class Deploy:
         with self._step("switch") as state:
             if state.attempt.phase == Phase.BEGUN or state.attempt.release != release:
                 raise Refused(f"Release {release} has not passed its gate in this deploy; start it first.")
-            target, before = Release(self.app, release), state.live()
+            target, served = Release(self.app, release), self.app.live()
             self._note(state, phase=Phase.SWITCHED)
             Instance(self.app, release).enable(True)
             link_atomically(self.app.live_link, f"releases/{release}")
-            alone = target.manifest["edge_settle_seconds"] if before and before != release else 0
+            alone = target.manifest["edge_settle_seconds"] if served and served != release else 0
             seconds = gate.wait_for_edge(target, edge, alone, timeout=30 + alone) if edge else 0.0
-        return {"changed": before != release, "from": before, "edge_seconds": seconds}
+        return {"changed": served != release, "from": state.live(), "edge_seconds": seconds}
 
     def commit(self, release: str, beat: bool | None = None) -> dict:
         """Make the release the live one: one write, after which nothing is undone; then settle what follows from it.

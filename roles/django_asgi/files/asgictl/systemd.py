@@ -144,8 +144,8 @@ class Instance:
             if enabled and not link.is_symlink():
                 link.parent.mkdir(exist_ok=True)
                 link.symlink_to(self.app.units / unit)
-            elif not enabled:
-                link.unlink(missing_ok=True)
+            elif not enabled and link.is_symlink():
+                link.unlink()
 
     def property(self, name: str, unit: str | None = None) -> str:
         """A property of the service, or of `unit`."""
@@ -174,8 +174,9 @@ class Instance:
         run_transient(self.retirement, f"Retire release {self.release} of {self.app.name}", *command)
 
     def cancel_retirement(self) -> None:
-        """Cancel the retirement; the instance keeps running."""
-        systemctl("stop", self.retirement, check=False)
+        """Cancel the retirement, if there is one; the instance keeps running."""
+        if self.retiring():
+            systemctl("stop", self.retirement, check=False)
 
     def connections(self) -> int:
         """The open connections to the instance's socket, in the kernel's own count (/proc/net/unix, state 03)."""
