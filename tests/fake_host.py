@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from asgictl import deploy as deploys
 from asgictl import gate, history, jobs, settle, stage, systemd
-from asgictl.app import App, write_atomically
+from asgictl.app import App, remove_tree, write_atomically
 from asgictl.errors import Refused
 from asgictl.release import Release, environment_file
 from asgictl.state import load
@@ -148,7 +148,9 @@ def manifest(**changes: object) -> dict:
 def put_release(app: App, id: str, static: dict[str, str] | None = None, environment: str = "e1", **changes: object) -> Release:
     """Put a complete release on disk, as a stage leaves it; `changes` are made to its manifest."""
     release = Release(app, id)
-    directory = release.directory
+    directory = Release(app, id, staging=True).directory
+    for left in (directory, release.directory):
+        remove_tree(left)
     (directory / "src").mkdir(parents=True)
     (directory / "static").mkdir()
     write_atomically(directory / "release.json", json.dumps(manifest(**changes)))
@@ -162,8 +164,9 @@ def put_release(app: App, id: str, static: dict[str, str] | None = None, environ
         file.write_text(text)
     put_environment(app, environment)
     (directory / "venv").symlink_to(f"../../environments/{environment}")
+    directory.rename(release.directory)
     stage._fill_static_pool(release)
-    for kind in ("service", "socket"):
+    for kind in ("socket", "service"):
         (app.units / f"{app.name}@{id}.{kind}").write_text(f"[{kind.title()}]\n")
     return release
 

@@ -194,13 +194,22 @@ def prune(app: App, state: State, protected: set[str]) -> list[str]:
     known = {one.release for one in instances(app)} - protected
     for release in {*removed, *(known - set(on_disk))}:
         Instance(app, release).uninstall()
-        remove_tree(app.releases / release)
+        _remove(app, release)
     used = {environment_of(Release(app, release)) for release in app.staged()}
     for environment in app.environments.iterdir():
         if environment.name not in used:
             remove_tree(environment)
     tidy_static_pool(app, state)
     return removed
+
+
+def _remove(app: App, release: str) -> None:
+    """Remove a release's files; whoever looks meanwhile, or after a crash, sees all of them or none."""
+    directory, going = app.releases / release, app.releases / f".{release}"
+    if directory.is_dir():
+        remove_tree(going)
+        directory.rename(going)
+    remove_tree(going)
 
 
 def free_space(app: App) -> int:

@@ -143,13 +143,15 @@ class State:
         attempt = self.attempt
         if attempt.phase != Phase.SWITCHED or attempt.release == attempt.before:
             return replace(self, attempt=None)
-        # It may have connections, which end as those of any former release; before the live one, whose tenure goes on.
-        aborted = Tenure(attempt.release, attempt.renewed, now, End.ABORTED)
-        known = {one.release: one.end for one in self.last_tenures()}
-        if attempt.release in known:
-            aborted = replace(aborted, end=known[attempt.release])
-        live = [one for one in self.tenures if one.until is None]
-        return replace(self, tenures=(*(one for one in self.tenures if one.until is not None), aborted, *live), attempt=None)
+        # It may have connections, which end as those of any former release.
+        last = [number for number, one in enumerate(self.tenures) if one.release == attempt.release]
+        tenures = list(self.tenures)
+        if last:
+            # One that was live before keeps its place: to try it again in vain changes no way back.
+            tenures[last[-1]] = replace(tenures[last[-1]], until=now)
+        else:
+            tenures.insert(len(tenures) - 1 if self.live() else len(tenures), Tenure(attempt.release, now, now, End.ABORTED))
+        return replace(self, tenures=tuple(tenures), attempt=None)
 
 
 def load(app: App) -> State:
