@@ -394,3 +394,12 @@ def test_a_plan_for_a_fresh_host_adds_everything(app: App, systemd: Systemd) -> 
 )
 def test_durations_read_as_a_person_says_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_a_hardened_hosts_umask_keeps_nobody_out(busy: App, run: Run) -> None:
+    before = os.umask(0o077)
+    try:
+        assert run("--app", "shop", "maintenance", "on")[0] == 0
+    finally:
+        os.umask(before)
+    assert busy.maintenance_file.stat().st_mode & 0o777 == 0o644

@@ -354,6 +354,15 @@ def test_waiting_for_the_old_release_names_it_when_time_is_up(
     assert Deploy(app, "any").wait_for_retired(0) == {"changed": False}
 
 
+def test_nobody_waits_for_a_celery_worker_of_the_old_release(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    deploy(app, B)
+    put_jobs(app, A)
+    systemd.let_retire()
+    systemd.states[f"shop-celery@{A}.service"] = "deactivating"
+    assert Deploy(app, "any").wait_for_retired(0) == {"changed": False}
+
+
 def test_an_app_is_removed_with_all_that_is_its_own_but_its_data(app: App, systemd: Systemd) -> None:
     deploy(app, A)
     systemd.connections[A] = 1
@@ -519,6 +528,7 @@ def quick(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "_check", lambda *_: None)
     monkeypatch.setattr(stage, "_collect_static", collect)
     monkeypatch.setattr(stage, "_compile", lambda *_: None)
+    monkeypatch.setattr(stage, "sync", lambda _path: None)
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
 
 
@@ -688,6 +698,20 @@ def python_environment(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Builder, "build", build)
     monkeypatch.setattr("os.geteuid", os.getuid) if os.getuid() else None
     monkeypatch.setattr("os.getegid", lambda: os.getgid() if os.getuid() else 1000)
+
+
+def test_a_release_counts_as_complete_only_when_it_is_on_the_disk(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python_environment(app, monkeypatch)
+    seen = []
+
+    def sync(path: Path) -> None:
+        seen.append((path.name, (app.releases / A).exists(), (app.units / f"shop@{A}.service").exists()))
+
+    monkeypatch.setattr(stage, "sync", sync)
+    stage.stage(app, order(app, A))
+    assert seen == [(f".{A}", False, False)]
 
 
 def test_staging_again_does_nothing(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import shutil
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
         file.flush()
         os.fsync(file.fileno())
     candidate.rename(path)
+
+
+def sync(path: Path) -> None:
+    """Return when all that was written to the file system of `path` is on the disk (syncfs(2))."""
+    subprocess.run(["sync", "--file-system", path], check=True)
 
 
 def link_atomically(link: Path, target: str) -> None:

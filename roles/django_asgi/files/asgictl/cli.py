@@ -151,6 +151,8 @@ def run_manage(release: Release, arguments: list[str]) -> str:
 
 def main() -> int:
     """Run the command line; exit code 0 if it was done, 1 if it was refused, 2 for a wrong command line."""
+    # A hardened host's umask would keep the app and the edge out of what they have to read.
+    os.umask(0o022)
     options = parser().parse_args(command_line(sys.argv[1:]))
     as_json = options.json or options.command == "call"
     try:

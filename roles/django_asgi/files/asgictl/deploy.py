@@ -152,9 +152,9 @@ class Deploy:
         return {"changed": True, **settled, "seconds": round(time.time() - attempt.since, 1), "warnings": warnings}
 
     def wait_for_retired(self, seconds: float) -> dict:
-        """Return when no old instance runs any more; Refused after `seconds`."""
+        """Return when no old instance serves any more; Refused after `seconds`. A Celery worker may go on with its tasks."""
         deadline = time.monotonic() + seconds
-        while running := [one.release for one in instances(self.app) if one.runs() and one.release != self.app.live()]:
+        while running := [one.release for one in instances(self.app) if one.serves() and one.release != self.app.live()]:
             if time.monotonic() > deadline:
                 raise Refused(f"Still running after {seconds:g} s: {', '.join(running)}. 'asgictl status' says why.")
             time.sleep(0.5)

@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from asgictl.app import App, remove_tree
+from asgictl.app import App, remove_tree, sync
 from asgictl.errors import Refused
 
 UV = "/usr/local/lib/uv/bin/uv"
@@ -64,6 +64,8 @@ class Builder:
         )  # fmt: skip
         # From here on the app can run its environment and can't change it.
         subprocess.run(["chown", "-R", "-h", "0:0", str(directory)], check=True) if os.geteuid() == 0 else None
+        # After a power cut, what is marked as complete has to be.
+        sync(directory)
         (directory / COMPLETE).touch()
         return digest, True
 

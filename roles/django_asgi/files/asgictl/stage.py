@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from asgictl.app import App, remove_tree, write_atomically
+from asgictl.app import App, remove_tree, sync, write_atomically
 from asgictl.environment import COMPLETE, Builder
 from asgictl.errors import Refused
 from asgictl.facts import auto_workers, keep_key
@@ -65,6 +65,7 @@ def stage(app: App, order: dict) -> dict:
             ]
         for part in work:
             part.result()
+        sync(staging.directory)
         staging.directory.rename(release.directory)
         _fill_static_pool(release)
         Instance(app, release.id).install(order["units"])

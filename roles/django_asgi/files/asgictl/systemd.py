@@ -161,7 +161,14 @@ class Instance:
 
     def runs(self) -> bool:
         """Whether any of the instance's units is up, or on its way up or down."""
-        return any(self.property("ActiveState", unit) not in ("inactive", "failed") for unit in self.units)
+        return any(self._is_up(unit) for unit in self.units)
+
+    def serves(self) -> bool:
+        """Whether its web service or its socket is up, or on its way up or down."""
+        return any(self._is_up(unit) for unit in (self.socket, self.service))
+
+    def _is_up(self, unit: str) -> bool:
+        return self.property("ActiveState", unit) not in ("inactive", "failed")
 
     def retiring(self) -> bool:
         """Whether the instance is waiting for its connections to end."""
