@@ -174,7 +174,9 @@ def put_release(app: App, id: str, static: dict[str, str] | None = None, environ
 def put_environment(app: App, digest: str) -> Path:
     """Put a Python environment on disk, without a Python."""
     directory = app.environments / digest
-    directory.mkdir(exist_ok=True)
+    (directory / "bin").mkdir(parents=True, exist_ok=True)
+    (directory / "bin/python").unlink(missing_ok=True)
+    (directory / "bin/python").symlink_to(sys.executable)
     (directory / "requirements.lock").write_text("django==5.2.8 \\\n    --hash=sha256:00\n")
     (directory / ".complete").touch()
     return directory

@@ -274,6 +274,20 @@ def test_manage_runs_in_the_live_releases_environment(busy: App, run: Run, monke
     assert (variables["APP_RELEASE"], variables["PASSWORD"]) == (B, "correct horse")
 
 
+@pytest.mark.parametrize(("terminal", "own"), [(True, ["--pty"]), (False, [])])
+def test_manage_leaves_root_and_its_terminal(
+    busy: App, run: Run, monkeypatch: pytest.MonkeyPatch, terminal: bool, own: list[str]
+) -> None:
+    executed = []
+    monkeypatch.setattr(os, "execve", lambda program, command, variables: executed.append(command))
+    monkeypatch.setattr(os, "chdir", lambda path: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "isatty", lambda descriptor: terminal)
+    run("manage", "shell")
+    python = str(busy.releases / B / "venv/bin/python")
+    assert executed == [["/usr/sbin/runuser", "--user=shop", *own, "--", python, "manage.py", "shell"]]
+
+
 def test_manage_before_the_first_deploy_is_refused(run: Run, systemd: Systemd) -> None:
     code, _, errors = run("manage", "check")
     assert code == 1
@@ -328,6 +342,13 @@ def test_facts_make_no_key_where_not_asked_to(app: App, systemd: Systemd) -> Non
 
 def test_a_host_whose_live_release_is_down_does_not_serve(busy: App, systemd: Systemd) -> None:
     systemd.states[f"shop@{B}.service"] = "failed"
+    assert not host_facts(busy)["serves"]
+
+
+def test_a_host_whose_upgrade_took_the_python_away_has_something_to_do(busy: App, systemd: Systemd) -> None:
+    python = busy.releases / B / "venv/bin/python"
+    python.unlink()
+    python.symlink_to("/usr/bin/python3.0")
     assert not host_facts(busy)["serves"]
 
 

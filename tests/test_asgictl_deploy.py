@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import stat
-import sys
 import tarfile
 import tempfile
 import time
@@ -690,10 +689,7 @@ def python_environment(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a build make an environment whose Python is the one that runs the tests."""
 
     def build(_builder: Builder) -> tuple[str, bool]:
-        directory = put_environment(app, "e1")
-        (directory / "bin").mkdir(exist_ok=True)
-        (directory / "bin/python").exists() or (directory / "bin/python").symlink_to(sys.executable)
-        return "e1", True
+        return put_environment(app, "e1").name, True
 
     monkeypatch.setattr(Builder, "build", build)
     monkeypatch.setattr("os.geteuid", os.getuid) if os.getuid() else None
@@ -720,6 +716,46 @@ def test_staging_again_does_nothing(app: App, systemd: Systemd, monkeypatch: pyt
     inode = (app.releases / A).stat().st_ino
     assert not stage.stage(app, order(app, A))["changed"]
     assert (app.releases / A).stat().st_ino == inode
+
+
+def test_a_live_release_without_its_python_is_staged_again_and_serves_meanwhile(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python_environment(app, monkeypatch)
+    stage.stage(app, order(app, A))
+    deploy(app, A)
+    python = app.environments / "e1/bin/python"
+    python.unlink()
+    python.symlink_to("/usr/bin/python3.0")
+    there = []
+    compile_ = stage._compile
+    monkeypatch.setattr(stage, "_compile", lambda staging: there.append((app.live_link / "src").is_dir()) or compile_(staging))
+    assert stage.stage(app, order(app, A))["changed"]
+    assert there == [True]
+    assert stage.is_complete(Release(app, A))
+    assert [path.name for path in app.releases.iterdir()] == [A]
+
+
+def test_a_link_that_the_app_has_planted_is_not_written_through(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python_environment(app, monkeypatch)
+    target = app.root / "target"
+    links = f"""
+    (static / "big.css").write_text("body {{}} " * 1000)
+    (static / "big.css.gz").symlink_to({str(target)!r})
+    (static / "link.css").symlink_to("/etc/passwd")
+"""
+    bundle = order(app, A)["bundle"]
+    with tarfile.open(bundle, "w") as archive:
+        text = (MANAGE_PY + links).encode()
+        entry = tarfile.TarInfo("manage.py")
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+    stage.stage(app, order(app, A, bundle=bundle))
+    assert not target.exists()
+    assert not (app.static_pool / "link.css").exists()
+    assert (app.static_pool / "big.css").exists()
 
 
 def test_what_a_stage_has_left_half_made_is_made_anew(app: App, systemd: Systemd, quick: None) -> None:

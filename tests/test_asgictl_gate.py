@@ -324,6 +324,14 @@ def test_an_edge_that_alternates_between_releases_has_not_settled(release: Relea
     assert time.monotonic() - last_of_the_old[-1] >= 0.2
 
 
+def test_a_worker_class_that_does_not_tell_its_release_is_given_time(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "EDGE_CONNECTION_SECONDS", 0.2)
+    turn = itertools.chain([(200, B), (502, ""), (200, "")], itertools.repeat((200, "")))
+    with serving(always(release=""), release.socket), serving(lambda handler: handler.answer(*next(turn), "")) as edge:
+        assert wait_for_edge(release, edge_of(edge), alone=0, timeout=PATIENCE) >= 0.2
+    assert len(edge.seen) > 4
+
+
 def test_an_edge_that_stays_with_the_old_release_is_named(release: Release) -> None:
     with serving(always(release=B)) as edge, pytest.raises(Refused) as refused:
         wait_for_edge(release, edge_of(edge), alone=0.1, timeout=0.3)

@@ -85,9 +85,7 @@ def test_a_live_release_that_is_too_broken_to_answer_is_no_obstacle(app: App, mo
 
 
 def with_python(release: Release, question: str, monkeypatch: pytest.MonkeyPatch) -> Release:
-    """Give the release a Python and replace what it is asked."""
-    (release.app.environments / "e1/bin").mkdir(exist_ok=True)
-    (release.app.environments / "e1/bin/python").symlink_to(sys.executable)
+    """Replace what the release is asked."""
     monkeypatch.setattr(migrations, "QUESTION", question)
     return release
 

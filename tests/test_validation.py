@@ -17,6 +17,7 @@ GOOD = {"django_asgi_source": "project"}
 # Each: what is set wrong, and what has to be said about it.
 RULES = {
     "name with capitals": ({"django_asgi_name": "Shop"}, "django_asgi_name is Shop; expected a lower-case letter"),
+    "name of another app's unit": ({"django_asgi_name": "shop-celery"}, "django_asgi_name is shop-celery; expected a lower-case"),
     "name too long": ({"django_asgi_name": "a" * 32}, "django_asgi_name is aaaa"),
     "name with a slash": ({"django_asgi_name": "a/b"}, "django_asgi_name is a/b"),
     "project dir absolute": ({"django_asgi_project_dir": "/src"}, "django_asgi_project_dir is /src; expected a path"),
@@ -40,6 +41,7 @@ RULES = {
     "timeout too long": ({"django_asgi_timeout": 3601}, "django_asgi_timeout is 3601"),
     "no graceful timeout": ({"django_asgi_graceful_timeout": 0}, "django_asgi_graceful_timeout is 0; expected 1 to 864"),
     "keepalive too short": ({"django_asgi_keepalive": 4}, "django_asgi_keepalive is 4; expected 5 to 3600 seconds"),
+    "no time for a program": ({"django_asgi_program_seconds": 9}, "django_asgi_program_seconds is 9; expected 10 to 86400 sec"),
     "no gate timeout": ({"django_asgi_gate_timeout": 0}, "django_asgi_gate_timeout is 0; expected 1 to 3600 seconds"),
     "negative retirement": ({"django_asgi_retire_seconds": -1}, "django_asgi_retire_seconds is -1; expected 0 seconds"),
     "nothing may retire": ({"django_asgi_retire_max": 0}, "django_asgi_retire_max is 0; expected 1 or more"),

@@ -17,12 +17,13 @@ def process_started(pid: int) -> str:
 
 
 def machine() -> str:
-    """This controller, as it is since it was booted."""
+    """This controller since it was booted; a container has process numbers of its own, so it is another one."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+        numbers = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
     except OSError:
-        boot = "-"
-    return f"{platform.node()}/{boot}"
+        boot = numbers = "-"
+    return f"{platform.node()}/{boot}-{numbers}"
 
 
 def token_of(pid: int) -> str:
@@ -60,4 +61,6 @@ class ActionModule(ActionBase):
         return result
 
     def _call(self, arguments, task_vars):
-        return self._execute_module("asgictl", module_args=arguments, task_vars=task_vars)
+        # The host's syslog would get every argument, a private index's password among them.
+        quiet = {**(task_vars or {}), "ansible_no_target_syslog": True}
+        return self._execute_module("asgictl", module_args=arguments, task_vars=quiet)

@@ -1,6 +1,10 @@
 """Ansible module: one call of the on-host program asgictl."""
 
 import json
+import os
+import select
+import signal
+import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -45,6 +49,30 @@ READS = {"facts", "plan", "status"}
 NOTHING_THERE = {"live": None, "previous": None, "serves": False, "order": [], "beat": False, "key": "", "workers_auto": 0}
 
 
+# How often a long step looks whether its caller is still there.
+CALLER_SECONDS = 1
+
+
+def run(command, request):
+    """Run asgictl with a request; return its exit code, output and errors, or end it when nobody waits for them any more."""
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while True:
+            try:
+                return (*process.communicate(request, timeout=CALLER_SECONDS), process.returncode)
+            except subprocess.TimeoutExpired:
+                if not caller_waits():
+                    os.killpg(process.pid, signal.SIGTERM)
+
+
+def caller_waits():
+    """Whether the controller still reads this module's output: after Ctrl-C, or without a network, it does not."""
+    output = select.poll()
+    output.register(1, 0)
+    return not output.poll(0)
+
+
 def main():
     """Run the step and return what asgictl answers."""
     module = AnsibleModule(
@@ -60,27 +88,28 @@ def main():
         supports_check_mode=True,
     )
     parameters = module.params
+    # In place of all arguments, which Ansible would add to the answer.
+    shown = {"invocation": {"module_args": {"app": parameters["app"], "do": parameters["do"]}}}
     if module.check_mode and parameters["do"] not in READS:
-        module.exit_json(changed=True)
+        module.exit_json(changed=True, **shown)
     if module.check_mode and not Path(ASGICTL).exists():
-        module.exit_json(changed=True, **NOTHING_THERE)
+        module.exit_json(changed=True, **NOTHING_THERE, **shown)
     request = {"do": parameters["do"], **parameters["arguments"]}
     if parameters["do"] not in READS:
         request["token"] = parameters["token"]
     if parameters["secrets"] is not None:
         request["order"] = request["order"] | {name: parameters[name] for name in ("secrets", "key", "bundle")}
-    command = [ASGICTL, "--app", parameters["app"], "call"]
-    status, output, errors = module.run_command(command, data=json.dumps(request))
+    output, errors, status = run([ASGICTL, "--app", parameters["app"], "call"], json.dumps(request))
     try:
         answer = json.loads(output)
     except ValueError:
         last = ((errors or output).strip().splitlines() or ["it said nothing"])[-1]
-        module.fail_json(msg=f"asgictl stopped in the step {parameters['do']}: {last}\n{errors}")
+        module.fail_json(msg=f"asgictl stopped in the step {parameters['do']}: {last}\n{errors}", **shown)
     if status:
         details = answer.pop("details", "")
         answer["msg"] = "\n".join(filter(None, [answer["msg"], details]))
-        module.fail_json(**answer)
-    module.exit_json(**answer)
+        module.fail_json(**answer, **shown)
+    module.exit_json(**answer, **shown)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,16 @@ from pathlib import Path
 
 from asgictl.errors import Refused
 
-DEFAULT_POLICY = {"retire_seconds": 300, "retire_max": 3, "keep_releases": 5}
+DEFAULT_POLICY = {"retire_seconds": 300, "retire_max": 3, "keep_releases": 5, "program_seconds": 3600}
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     """Replace `path` by `content` in one step, so that no reader and no crash sees half of it."""
     data = content.encode() if isinstance(content, str) else content
     candidate = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(candidate, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    # Where the app could write before, something may lie in wait under that name.
+    candidate.unlink(missing_ok=True)
+    descriptor = os.open(candidate, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(file.fileno(), mode)
         file.write(data)
@@ -30,6 +32,13 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
 def sync(path: Path) -> None:
     """Return when all that was written to the file system of `path` is on the disk (syncfs(2))."""
     subprocess.run(["sync", "--file-system", path], check=True)
+
+
+def own_by_root(directory: Path) -> None:
+    """Take a directory and all in it from the app, which goes on reading it; links are not followed."""
+    if os.geteuid() == 0:
+        subprocess.run(["chown", "--recursive", "--no-dereference", "0:0", directory], check=True)
+    subprocess.run(["chmod", "--recursive", "u=rwX,go=rX", directory], check=True)
 
 
 def link_atomically(link: Path, target: str) -> None:

@@ -7,6 +7,7 @@ import sys
 
 from asgictl import facts, text
 from asgictl.app import App, installed_apps
+from asgictl.as_app import end_with_caller
 from asgictl.deploy import Deploy, roll_back
 from asgictl.errors import Refused
 from asgictl.metrics import metrics
@@ -141,11 +142,10 @@ def run_manage(release: Release, arguments: list[str]) -> str:
     settings = release.process_settings()
     os.chdir(settings["cwd"])
     os.umask(settings["umask"])
-    if "user" in settings:
-        os.setgroups([])
-        os.setgid(settings["group"])
-        os.setuid(settings["user"])
     command = release.manage_command(*arguments)
+    if os.geteuid() == 0:
+        # A terminal of its own: through root's, the app could type into root's shell (ioctl_tty(2), TIOCSTI).
+        command = ["/usr/sbin/runuser", f"--user={release.app.name}", *(["--pty"] if os.isatty(0) else []), "--", *command]
     os.execve(command[0], command, settings["env"])
 
 
@@ -154,6 +154,8 @@ def main() -> int:
     # A hardened host's umask would keep the app and the edge out of what they have to read.
     os.umask(0o022)
     options = parser().parse_args(command_line(sys.argv[1:]))
+    if options.command in ("call", "rollback"):
+        end_with_caller()
     as_json = options.json or options.command == "call"
     try:
         result = run(options)

@@ -4,14 +4,15 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
 
-from asgictl.app import App, remove_tree, sync
+from asgictl.app import App, own_by_root, remove_tree, sync, write_atomically
+from asgictl.as_app import as_app
 from asgictl.errors import Refused
 
 UV = "/usr/local/lib/uv/bin/uv"
 COMPLETE = ".complete"
+INTERPRETER_SECONDS = 60
 
 
 def normalized(name: str) -> str:
@@ -55,18 +56,17 @@ class Builder:
             return digest, False
         remove_tree(directory)
         self._give_to_app(directory)
-        lock_file = directory / "requirements.lock"
         self._uv("venv", "--quiet", "--allow-existing", "--python", self.order["python"], str(directory))
-        lock_file.write_text(lock)
         self._uv(
             "pip", "sync", "--quiet", "--python", str(directory / "bin/python"), "--require-hashes",
-            "--compile-bytecode", "--link-mode", "copy", str(lock_file),
+            "--compile-bytecode", "--link-mode", "copy", "-", stdin=lock,
         )  # fmt: skip
         # From here on the app can run its environment and can't change it.
-        subprocess.run(["chown", "-R", "-h", "0:0", str(directory)], check=True) if os.geteuid() == 0 else None
+        own_by_root(directory)
+        write_atomically(directory / "requirements.lock", lock)
         # After a power cut, what is marked as complete has to be.
         sync(directory)
-        (directory / COMPLETE).touch()
+        write_atomically(directory / COMPLETE, "")
         return digest, True
 
     def _lock(self) -> str:
@@ -94,7 +94,7 @@ class Builder:
     def _interpreter(self) -> str:
         """The path and version of the Python that the environment is for."""
         found = self._uv("python", "find", "--no-python-downloads", self.order["python"]).strip()
-        version = subprocess.run([found, "-VV"], capture_output=True, text=True, check=True).stdout.strip()
+        version = as_app(self.app, [found, "-VV"], cwd=self.source, env={}, seconds=INTERPRETER_SECONDS).stdout.strip()
         return f"{found} {version}"
 
     def _give_to_app(self, directory: Path) -> None:
@@ -103,10 +103,7 @@ class Builder:
             os.chown(directory, self.app.uid(), self.app.gid())
 
     def _uv(self, *arguments: str, stdin: str = "") -> str:
-        """Run uv as the app's user, for a package's build code must not run as root; return what it printed."""
-        settings: dict = {"cwd": self.source}
-        if os.geteuid() == 0:
-            settings |= {"user": self.app.uid(), "group": self.app.gid(), "extra_groups": []}
+        """Run uv as the app's user, because a package's build code must not run as root; return what it printed."""
         variables = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.app.cache_directory),
@@ -117,23 +114,21 @@ class Builder:
             **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
             **self.order["uv_environment"],
         }
-        result = subprocess.run(
-            [self.order["uv"], *arguments],
-            check=False,
-            **settings,
-            env=variables,
-            input=stdin,
-            text=True,
-            errors="replace",
-            capture_output=True,
-        )
+        result = as_app(self.app, [self.order["uv"], *arguments], cwd=self.source, env=variables, stdin=stdin)
         if result.returncode:
             raise Refused(
                 f"The Python environment of {self.app.name} can't be built: uv {arguments[0]} failed "
                 f"(Python {self.order['python']}, {self.order['requirements']}).",
-                details="\n".join(result.stderr.splitlines()[-20:]),
+                details=self._redact("\n".join(result.stderr.splitlines()[-20:])),
             )
         return result.stdout
+
+    def _redact(self, text: str) -> str:
+        """`text` without the passwords that uv has been given."""
+        for name, value in self.order["uv_environment"].items():
+            if re.search("PASSWORD|TOKEN|SECRET", name, re.IGNORECASE) and value:
+                text = text.replace(str(value), "********")
+        return text
 
 
 def included_text(path: Path, seen: frozenset[Path] = frozenset()) -> str:

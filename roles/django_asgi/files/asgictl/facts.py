@@ -44,13 +44,19 @@ def host_facts(app: App, make_key: bool = True) -> dict:
     return {
         "changed": False,
         "live": live,
-        "serves": bool(live) and Instance(app, live).state() == "active" and state.attempt is None,
+        "serves": bool(live) and is_sound(app, live) and state.attempt is None,
         "previous": state.previous(on_disk),
         "order": state.targets(on_disk),
         "beat": state.beat,
         "key": read_key(app, make_key),
         "workers_auto": auto_workers()[0],
     }
+
+
+def is_sound(app: App, release: str) -> bool:
+    """Whether a release is served, and would be after a restart too: an upgrade of Debian may have taken its Python away."""
+    python = Release(app, release).directory / "venv/bin/python"
+    return Instance(app, release).state() == "active" and python.exists()
 
 
 def read_key(app: App, make: bool) -> str:

@@ -9,6 +9,8 @@ from asgictl.release import Release
 from asgictl.systemd import Instance, journal
 
 SAID_CHARACTERS = 300
+# The role nginx_site keeps an idle connection to an app for a second.
+EDGE_CONNECTION_SECONDS = 3
 
 
 def request_headers(manifest: dict) -> dict[str, str]:
@@ -101,10 +103,14 @@ def wait_for_edge(release: Release, edge: str, alone: float, timeout: float) -> 
     The edge keeps connections to the old instance for a second or two, and each of its processes has its own.
     """
     began = time.monotonic()
+    # A worker class of the user's own does not tell its release; the old one's may not either, so time has to do.
+    own = get(str(release.socket), release.manifest["health_path"], request_headers(release.manifest))
+    name = own.release if own.status else release.id
+    alone = alone if name else max(alone, EDGE_CONNECTION_SECONDS)
     alone_since = None
     while alone_since is None or time.monotonic() - alone_since < alone:
         answer = get(edge, release.manifest["health_path"], request_headers(release.manifest))
-        if answer.release != release.id:
+        if answer.release != name or not (name or 200 <= answer.status < 400):
             alone_since = None
         elif alone_since is None:
             alone_since = time.monotonic()

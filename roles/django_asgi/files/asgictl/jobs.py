@@ -7,11 +7,14 @@ finish what they have (Celery's warm shutdown on SIGTERM). Of beat there may be 
 import subprocess
 import time
 
+from asgictl.as_app import as_app
 from asgictl.errors import Refused
 from asgictl.release import Release
 from asgictl.systemd import Instance, journal, systemctl
 
 PING_SECONDS = 2
+# The program that pings loads the whole app first.
+PROGRAM_SECONDS = 60
 
 
 def start_worker(release: Release, timeout: float) -> None:
@@ -39,8 +42,10 @@ def _answers(release: Release) -> bool:
     command = [release.directory / "venv/bin/python", "-m", "celery", "--app", release.manifest["celery_app"], "inspect"]
     node = f"{release.app.name}-{release.id}@{_host()}"
     ping = [*command, "ping", "--destination", node, "--timeout", str(PING_SECONDS)]
-    settings = release.process_settings() | {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.run(ping, **settings, check=False).returncode == 0
+    try:
+        return as_app(release.app, ping, **release.process_settings(), seconds=PROGRAM_SECONDS).returncode == 0
+    except Refused:
+        return False
 
 
 def _host() -> str:

@@ -5,6 +5,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from asgictl.as_app import as_app
 from asgictl.errors import Refused
 from asgictl.release import Release
 
@@ -88,15 +89,7 @@ def _ask(release: Release, program: str) -> subprocess.CompletedProcess:
     settings = release.process_settings()
     # Where a firewall swallows packets libpq would wait for two minutes.
     settings["env"] = {"PGCONNECT_TIMEOUT": "10"} | settings["env"]
-    return subprocess.run(
-        [release.directory / "venv/bin/python", "-"],
-        **settings,
-        check=False,
-        input=program,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
+    return as_app(release.app, [release.directory / "venv/bin/python", "-"], **settings, stdin=program)
 
 
 def migrate(release: Release) -> list[str]:

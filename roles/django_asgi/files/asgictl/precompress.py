@@ -34,7 +34,8 @@ def precompress(directory: Path) -> None:
 
 def _copy(file: Path, ending: str, compressor: Callable[[Path], bytes]) -> None:
     copy = file.with_name(file.name + ending)
-    if copy.exists():
+    # A link to nowhere counts: it may be the app's, and would be written through.
+    if os.path.lexists(copy):
         return
     data = compressor(file)
     if data and len(data) < file.stat().st_size:

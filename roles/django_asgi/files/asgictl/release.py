@@ -1,7 +1,6 @@
 """A release on disk: its manifest, its environment variables, and its manage.py."""
 
 import json
-import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from asgictl.app import App
+from asgictl.as_app import as_app
 from asgictl.errors import Refused
 
 BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
@@ -91,19 +91,9 @@ class Release:
                 text = text.replace(value, "********")
         return text
 
-    def manage(self, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess:
+    def manage(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run manage.py as the app's user in the app's environment; output is redacted and merged in `stdout`."""
-        result = subprocess.run(
-            self.manage_command(*arguments),
-            check=False,
-            **self.process_settings(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-        )
+        result = as_app(self.app, self.manage_command(*arguments), **self.process_settings(), merged=True)
         result.stdout = self.redact(result.stdout)
         return result
 
@@ -112,9 +102,6 @@ class Release:
         return [str(self.directory / "venv/bin/python"), "manage.py", *arguments]
 
     def process_settings(self) -> dict:
-        """subprocess settings that make a command see what the service sees: user, environment, directory."""
+        """What makes a program see what the service sees: directory, environment and umask."""
         variables = BASE_ENVIRONMENT | {"HOME": str(self.app.state_directory)} | self.variables() | self.secrets
-        settings = {"cwd": self.project, "env": variables, "umask": 0o027}
-        if os.geteuid() == 0:
-            settings |= {"user": self.app.uid(), "group": self.app.gid(), "extra_groups": []}
-        return settings
+        return {"cwd": self.project, "env": variables, "umask": 0o027}

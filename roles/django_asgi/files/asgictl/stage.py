@@ -9,7 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from asgictl.app import App, remove_tree, sync, write_atomically
+from asgictl.app import App, own_by_root, remove_tree, sync, write_atomically
+from asgictl.as_app import as_app
 from asgictl.environment import COMPLETE, Builder
 from asgictl.errors import Refused
 from asgictl.facts import auto_workers, keep_key
@@ -52,7 +53,6 @@ def stage(app: App, order: dict) -> dict:
     staging = Release(app, release.id, staging=True)
     try:
         remove_tree(staging.directory)
-        remove_tree(release.directory)
         watch.time("unpack", _unpack, staging, order)
         builder = Builder(app, staging.project, order)
         environment, built = watch.time("environment", builder.build)
@@ -66,7 +66,11 @@ def stage(app: App, order: dict) -> dict:
         for part in work:
             part.result()
         sync(staging.directory)
+        # Only now, for it may be the live one.
+        if release.directory.is_dir():
+            release.directory.rename(app.releases / f".{release.id}.old")
         staging.directory.rename(release.directory)
+        remove_tree(app.releases / f".{release.id}.old")
         _fill_static_pool(release)
         Instance(app, release.id).install(order["units"])
     except OSError as error:
@@ -79,9 +83,11 @@ def _staged(release: Release, **answer: object) -> dict:
 
 
 def is_complete(release: Release) -> bool:
-    """Whether the release is on disk with its environment and its units."""
-    instance = Instance(release.app, release.id)
-    return (release.directory / "venv" / COMPLETE).exists() and (release.app.units / instance.service).exists()
+    """Whether the release is on disk with its environment, whose Python the host still has, and its units."""
+    venv, instance = release.directory / "venv", Instance(release.app, release.id)
+    # bin/python is a link to the host's, which an upgrade of Debian replaces.
+    parts = (venv / COMPLETE, venv / "bin/python", release.app.units / instance.service)
+    return all(part.exists() for part in parts)
 
 
 def environment_of(release: Release) -> str:
@@ -133,34 +139,44 @@ def _collect_static(staging: Release, wanted: bool) -> None:
     static.mkdir(mode=0o755)
     if not wanted:
         return
-    if os.geteuid() == 0:
-        os.chown(static, staging.app.uid(), staging.app.gid())
+    _give(static, staging.app)
     result = staging.manage("collectstatic", "--noinput", "--verbosity=0")
     if result.returncode:
         raise Refused(
             f"manage.py collectstatic failed for release {staging.id}.",
             details="\n".join(result.stdout.splitlines()[-25:]),
         )
+    # The edge's own user serves these, and the app may not change them any more, least of all while root reads them.
+    own_by_root(static)
     precompress(static)
-    # The edge's own user serves these, and nobody may change them any more.
-    subprocess.run(["chmod", "-R", "u=rwX,go=rX", static], check=True)
-    subprocess.run(["chown", "-R", "-h", f"{os.geteuid()}:{os.getegid()}", static], check=True)
 
 
 def _compile(staging: Release) -> None:
-    """Compile the source here, for the app can't write to it; without site, for that could run the app's code."""
+    """Compile the source, which the app can't write to later, as the app's user: its environment is not root's to run."""
     directory = staging.directory
     python = [directory / "venv/bin/python", "-I", "-S", "-m", "compileall", "-q", "-j", "0"]
     paths = ["-s", directory, "-p", staging.final_directory, "--invalidation-mode", "unchecked-hash", directory / "src"]
+    caches = [folder / "__pycache__" for folder in {file.parent for file in (directory / "src").rglob("*.py")}]
+    for cache in caches:
+        cache.mkdir(exist_ok=True)
+        _give(cache, staging.app)
     # A file with a syntax error that nothing imports is the app's own affair.
-    subprocess.run([*python, *paths], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    as_app(staging.app, [*python, *paths], cwd=directory, env={})
+    for cache in caches:
+        own_by_root(cache)
+
+
+def _give(directory: Path, app: App) -> None:
+    """Let the app write to a directory that root has just made."""
+    if os.geteuid() == 0:
+        os.chown(directory, app.uid(), app.gid())
 
 
 def _fill_static_pool(release: Release, replace: bool = True) -> None:
     """Link the release's static files into the pool that serves the assets of pages of other releases."""
     static, pool = release.directory / "static", release.app.static_pool
     for file in static.rglob("*"):
-        if file.is_file():
+        if file.is_file() and not file.is_symlink():
             link = pool / file.relative_to(static)
             if replace:
                 link.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ before each act that it speaks of, so that whoever finds it after a crash can un
 import contextlib
 import fcntl
 import json
+import os
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -190,7 +191,7 @@ def transaction(app: App) -> Iterator[State]:
     A flock(2), which the kernel drops with the process.
     """
     app.home.mkdir(parents=True, exist_ok=True)
-    with (app.home / ".step").open("w") as file:
+    with (app.home / ".step").open("a+") as file:
         deadline = time.monotonic() + STEP_SECONDS
         while True:
             try:
@@ -198,8 +199,15 @@ def transaction(app: App) -> Iterator[State]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise Refused(f"Another asgictl step of {app.name} has been running for {STEP_SECONDS} s.") from None
+                    file.seek(0)
+                    raise Refused(
+                        f"Another asgictl step of {app.name} has been running for over {STEP_SECONDS} s: process {file.read()}. "
+                        f"Wait until it has ended, or look what it does: 'asgictl --app {app.name} status'."
+                    ) from None
                 time.sleep(0.1)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield load(app)
 
 
