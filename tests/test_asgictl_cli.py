@@ -13,8 +13,9 @@ from asgictl import cli, gate, status
 from asgictl import status as status_of_app
 from asgictl.app import App, installed_apps
 from asgictl.deploy import Deploy
-from asgictl.facts import host_facts, plan
+from asgictl.facts import host_facts
 from asgictl.migrations import Migrations
+from asgictl.plan import plan
 from asgictl.text import duration
 from fake_host import A, B, C, Systemd, deploy, manifest, put_release
 
@@ -368,6 +369,7 @@ def plan_order(**changes: object) -> dict:
         "release": B,
         "manifest": manifest(),
         "files": {"gunicorn.conf.py": "timeout = 30\n"},
+        "units": {"socket": "[Socket]\n", "service": "[Service]\n", "celery": "", "beat": ""},
         "secrets": {"PASSWORD": "correct horse"},
         "sources": {"manage.py": "0123456789abcdef"},
         "requirements_kind": "hashed",
@@ -385,6 +387,7 @@ def test_a_plan_shows_what_would_change_and_no_secret(app: App, systemd: Systemd
         sources={"manage.py": "fedcba9876543210"},
         requirements_text="django==5.2.9 --hash=sha256:00\n",
         files={"gunicorn.conf.py": "timeout = 60\n"},
+        units={"socket": "[Socket]\n", "service": "[Service]\nNice=5\n", "celery": "[Service]\n"},
     )
     planned = plan(app, changed)
     lines = planned["diff"]["prepared"].splitlines()
@@ -392,6 +395,7 @@ def test_a_plan_shows_what_would_change_and_no_secret(app: App, systemd: Systemd
     for line in (
         "-package django 5.2.8", "+package django 5.2.9", "-variable COLOUR=blue", "+variable COLOUR=red",
         "+secret TOKEN", "+setting workers=4", "+file manage.py fedcba987654", "+gunicorn.conf.py: timeout = 60",
+        "+secret PASSWORD (another value)", "+unit service: Nice=5", "+unit celery: [Service]",
     ):  # fmt: skip
         assert line in lines
     assert "horse" not in planned["diff"]["prepared"]

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from asgictl.app import App
-from asgictl.environment import Builder, included_text, normalized, packages_in, without_packages
+from asgictl.environment import Builder, normalized, packages_in, packages_of_uv_lock, without_packages
 from asgictl.errors import Refused
-from asgictl.facts import RESERVED_MIB, WORKER_MIB, auto_workers
 
 LOCK = """\
 # made by a tool
@@ -35,7 +34,10 @@ uvicorn-worker==0.4.0 \\
 UV = f"""#!{sys.executable}
 import json, os, pathlib, sys
 with open({{log!r}}, "a") as log:
-    print(json.dumps([sys.argv[1:], sys.stdin.read(), dict(os.environ)]), file=log)
+    given = dict(os.environ)
+    if "--output-file" in sys.argv:
+        given["PREFERRED"] = pathlib.Path(sys.argv[sys.argv.index("--output-file") + 1]).read_text()
+    print(json.dumps([sys.argv[1:], sys.stdin.read(), given]), file=log)
 command = sys.argv[1:3]
 if os.environ.get("FAIL") == sys.argv[1]:
     sys.exit("line 1\\nNo matching distribution found for nonsense")
@@ -85,7 +87,9 @@ def order(uv: Uv, **changes: object) -> dict:
     return {
         "requirements": "requirements.txt",
         "requirements_kind": "hashed",
+        "requirements_text": LOCK,
         "server_lock": SERVER,
+        "server_requirements": "# the server\ngunicorn>=27.0,<28\nuvicorn>=0.54\nuvicorn-worker>=0.4\n",
         "python": "3.13",
         "uv": str(uv.path),
         "uv_environment": {},
@@ -114,20 +118,6 @@ def test_taking_nothing_out_changes_nothing() -> None:
     assert without_packages(LOCK, {"gunicorn"}) == LOCK
 
 
-def test_included_files_are_put_in_their_places(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "top.txt").write_text("a==1\n-r deep/more.txt\n--requirement=deep/last.txt\nb==2\n")
-    (tmp_path / "deep/more.txt").write_text("c==3\n-r last.txt\n")
-    (tmp_path / "deep/last.txt").write_text("d==4\n")
-    assert list(packages_in(included_text(tmp_path / "top.txt"))) == ["a", "c", "d", "b"]
-
-
-def test_files_that_include_each_other_end(tmp_path: Path) -> None:
-    (tmp_path / "one.txt").write_text("a==1\n-r two.txt\n")
-    (tmp_path / "two.txt").write_text("b==2\n-r one.txt\n")
-    assert packages_in(included_text(tmp_path / "one.txt")) == {"a": "1", "b": "2"}
-
-
 def test_an_environment_is_built_once_and_then_reused(app: App, uv: Uv, source: Path) -> None:
     digest, made = Builder(app, source, order(uv)).build()
     assert made
@@ -143,19 +133,20 @@ def test_hashes_are_required_and_python_is_not_downloaded(app: App, uv: Uv, sour
 
 
 def test_the_server_packages_come_along_unless_the_app_pins_them(app: App, uv: Uv, source: Path) -> None:
-    (source / "requirements.txt").write_text(LOCK + "gunicorn==26.0.0 --hash=sha256:99\n")
-    digest, _ = Builder(app, source, order(uv)).build()
+    text = LOCK + "-c constraints.txt\ngunicorn==26.0.0 --hash=sha256:99\n"
+    digest, _ = Builder(app, source, order(uv, requirements_text=text)).build()
     packages = packages_in((app.environments / digest / "requirements.lock").read_text())
     assert packages["gunicorn"] == "26.0.0"
     assert packages["uvicorn"] == "0.54.0"
     assert packages["django"] == "5.2.8"
+    ((_, installed, _),) = uv.calls("pip sync")
+    assert "constraints.txt" not in installed
 
 
 def test_another_lock_or_python_is_another_environment(app: App, uv: Uv, source: Path) -> None:
     first, _ = Builder(app, source, order(uv)).build()
     other_server, _ = Builder(app, source, order(uv, server_lock=SERVER.replace("27.0.0", "27.1.0"))).build()
-    (source / "requirements.txt").write_text(LOCK.replace("5.2.8", "5.2.9"))
-    other_app, _ = Builder(app, source, order(uv)).build()
+    other_app, _ = Builder(app, source, order(uv, requirements_text=LOCK.replace("5.2.8", "5.2.9"))).build()
     assert len({first, other_server, other_app}) == 3
 
 
@@ -167,12 +158,39 @@ def test_a_build_that_was_cut_short_is_done_again(app: App, uv: Uv, source: Path
     assert not (app.environments / digest / "junk").exists()
 
 
-def test_an_unpinned_list_is_resolved_with_the_server_packages(app: App, uv: Uv, source: Path) -> None:
-    (source / "requirements.txt").write_text("django>=5.2\nUvicorn==0.50\n")
-    Builder(app, source, order(uv, requirements_kind="unpinned")).build()
-    ((arguments, wanted, _),) = uv.calls("pip compile")
+@pytest.mark.parametrize(
+    "text", ["django>=5.2\nUvicorn==0.50\n", '[project]\ndependencies = ["django", "uvicorn[standard]>=0.50"]\n']
+)
+def test_an_unpinned_list_is_resolved_with_the_server_packages_that_it_does_not_name(
+    app: App, uv: Uv, source: Path, text: str
+) -> None:
+    Builder(app, source, order(uv, requirements_kind="unpinned", requirements_text=text)).build()
+    ((arguments, wanted, environment),) = uv.calls("pip compile")
     assert "--generate-hashes" in arguments
-    assert wanted.splitlines() == ["gunicorn==27.0.0", "uvicorn-worker==0.4.0"]
+    assert wanted.splitlines() == ["gunicorn>=27.0,<28", "uvicorn-worker>=0.4"]
+    assert environment["PREFERRED"] == SERVER
+
+
+def test_a_uv_locks_packages_are_those_of_the_project_without_its_development_groups() -> None:
+    lock = """
+[[package]]
+name = "shop"
+source = { virtual = "." }
+dependencies = [{ name = "django" }]
+[package.dev-dependencies]
+dev = [{ name = "pytest" }]
+[[package]]
+name = "django"
+version = "5.2.8"
+dependencies = [{ name = "sqlparse" }]
+[[package]]
+name = "sqlparse"
+version = "0.5"
+[[package]]
+name = "pytest"
+version = "9.0"
+"""
+    assert packages_of_uv_lock(lock) == {"django": "5.2.8", "sqlparse": "0.5"}
 
 
 def test_a_uv_lock_is_exported_as_it_is(app: App, uv: Uv, source: Path) -> None:
@@ -194,27 +212,3 @@ def test_a_failed_build_tells_uvs_last_lines_and_is_not_taken_for_complete(app: 
     assert "uv pip failed (Python 3.13, requirements.txt)" in str(refused.value)
     assert "No matching distribution found for nonsense" in refused.value.details
     assert Builder(app, source, order(uv)).build()[1]
-
-
-@pytest.mark.parametrize(
-    ("cores", "memory", "expected"),
-    [
-        (4, 16384, 4),
-        (64, 65536, 64),
-        (8, RESERVED_MIB + 3 * WORKER_MIB, 3),
-        (8, RESERVED_MIB + 3 * WORKER_MIB - 1, 2),
-        (2, 128, 1),
-        (1, 512, 1),
-    ],
-)
-def test_auto_workers_are_one_a_core_as_far_as_memory_allows(cores: int, memory: int, expected: int) -> None:
-    assert auto_workers(cores, memory)[0] == expected
-
-
-def test_auto_workers_says_why() -> None:
-    assert auto_workers(4, 16384)[1] == "one for each of 4 cores"
-    assert "fit in 512 MiB" in auto_workers(4, 512)[1]
-
-
-def test_auto_workers_of_this_machine_are_at_least_one() -> None:
-    assert auto_workers()[0] >= 1

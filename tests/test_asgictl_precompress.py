@@ -41,6 +41,19 @@ def test_the_same_files_give_the_same_bytes(static: Path) -> None:
     assert (static / "site.css.gz").stat().st_mtime == (static / "site.css").stat().st_mtime
 
 
+def test_what_has_not_changed_since_the_former_release_is_not_compressed_again(static: Path, tmp_path: Path) -> None:
+    precompress(static)
+    (static / "site.css.gz").write_bytes(b"of the former release")
+    current = tmp_path / "current"
+    current.mkdir()
+    shutil.copy(static / "site.css", current)
+    (current / "own.js").write_text("let a = 2;\n" * 200)
+    precompress(current, static)
+    assert (current / "site.css.gz").read_bytes() == b"of the former release"
+    assert gzip.decompress((current / "own.js.gz").read_bytes()) == (current / "own.js").read_bytes()
+    precompress(current, tmp_path / "nowhere")
+
+
 def test_brotli_is_used_where_the_host_has_it(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     run = subprocess.CompletedProcess([], 0, stdout=b"smaller")

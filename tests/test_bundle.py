@@ -212,6 +212,32 @@ def test_a_repository_inside_the_project_is_part_of_it(bundle: Callable, project
     assert not any(".git/" in name for name in names(bundle(project)))
 
 
+def test_a_submodule_comes_along_or_is_missed_by_name(
+    module: ModuleType, bundle: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, whole = write(tmp_path / "part", {"theme.css": "a {}"}), write(tmp_path / "whole")
+    for name, value in {"COUNT": "1", "KEY_0": "protocol.file.allow", "VALUE_0": "always"}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    for directory in (part, whole):
+        git(directory, "init", "--quiet")
+        if directory == whole:
+            git(whole, "submodule", "--quiet", "add", "../part", "theme")
+        git(directory, "add", ".")
+        git(directory, "commit", "--quiet", "--message=all")
+    address = f"file://{whole}"
+    assert "theme/theme.css" in bundle(address)["sources"]
+    empty = tmp_path / "empty"
+    git(tmp_path, "clone", "--quiet", address, str(empty))
+    with pytest.raises(module.Unusable, match=r"The submodule .*/empty/theme is empty: run 'git submodule update"):
+        bundle(empty)
+
+
+def test_a_pointer_of_git_lfs_is_no_file(module: ModuleType, bundle: Callable, project: Path) -> None:
+    (project / "video.mp4").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(module.Unusable, match=r"video\.mp4 is a pointer of Git LFS: run 'git lfs install'"):
+        bundle(project)
+
+
 def test_a_link_inside_the_source_is_kept_as_a_link(bundle: Callable, project: Path) -> None:
     (project / "config/base.py").symlink_to("settings.py")
     (project / "assets").symlink_to("static")
@@ -376,6 +402,13 @@ def test_a_missing_source_is_refused(module: ModuleType, bundle: Callable, sourc
         ({"requirements.txt": "django>=5\n"}, "", "requirements.txt", "unpinned", True),
         ({"uv.lock": "", "requirements.txt": "django\n"}, "", "uv.lock", "uv.lock", False),
         ({"pyproject.toml": "[project]\n"}, "", "pyproject.toml", "unpinned", True),
+        (
+            {"requirements.txt": "-r base.txt\n", "base.txt": "django==5.2 --hash=sha256:00\n"},
+            "",
+            "requirements.txt",
+            "hashed",
+            False,
+        ),
         ({"uv.lock": "", "deps/prod.txt": "a==1 --hash=sha256:0\n"}, "deps/prod.txt", "deps/prod.txt", "hashed", False),
     ],
 )
@@ -385,7 +418,21 @@ def test_requirements_are_found_and_known_by_kind(
     facts = module.requirements_of(write(tmp_path / "p", files), wanted)
     assert (facts["requirements"], facts["requirements_kind"]) == (found, kind)
     assert bool(facts["warnings"]) == warns
-    assert facts["requirements_text"] == files[found]
+    assert "-r" not in facts["requirements_text"]
+    assert facts["requirements_text"].strip() == files["base.txt" if "base.txt" in files else found].strip()
+
+
+def test_included_requirements_are_put_in_their_places(module: ModuleType, tmp_path: Path) -> None:
+    files = {
+        "top.txt": "a==1\n-r deep/more.txt\n--requirement=deep/last.txt\nb==2\n",
+        "deep/more.txt": "c==3\n-r last.txt\n",
+        "deep/last.txt": "d==4\n-r more.txt\n",
+    }
+    write(tmp_path, files)
+    assert module.included_text(tmp_path / "top.txt").split() == ["a==1", "c==3", "d==4", "d==4", "c==3", "b==2"]
+    (tmp_path / "deep/last.txt").unlink()
+    with pytest.raises(module.Unusable, match=r"more\.txt includes last\.txt, which is not there"):
+        module.included_text(tmp_path / "top.txt")
 
 
 def test_the_warning_about_unpinned_packages_says_what_to_do(module: ModuleType, tmp_path: Path) -> None:

@@ -172,6 +172,31 @@ def test_secrets_key_and_bundle_are_put_into_the_order(module: Callable) -> None
     assert order == {"release": "r", "secrets": {"A": "hidden"}, "key": "k", "bundle": "/b"}
 
 
+def test_ansible_is_shown_the_step_and_nothing_that_was_sent(module: Callable) -> None:
+    order = {"release": "r", "sources": {"manage.py": "0"}, "uv_environment": {"UV_INDEX_PASSWORD": "hidden"}}
+    result = module(do="stage", token="t", arguments={"order": order}, secrets={}, key="k", bundle="/b")
+    assert result["invocation"] == {"module_args": {"app": "shop", "do": "stage"}}
+
+
+@pytest.mark.parametrize("reader", [True, False], ids=["controller-waits", "controller-has-gone"])
+def test_a_step_ends_when_nobody_waits_for_its_answer(role: Path, tmp_path: Path, reader: bool) -> None:
+    asgictl = tmp_path / "asgictl"
+    asgictl.write_text(f"#!/bin/sh\ntrap 'echo ended >{tmp_path}/ended; exit' TERM\necho $$ >{tmp_path}/pid\nsleep 4 & wait\n")
+    asgictl.chmod(0o755)
+    program = f"""
+import sys
+sys.path.insert(0, {str(role / "library")!r})
+import asgictl
+asgictl.CALLER_SECONDS = 0.1
+asgictl.run([{str(asgictl)!r}], "")
+"""
+    caller = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    if not reader:
+        caller.stdout.close()
+    assert caller.wait(60) == 0
+    assert (tmp_path / "ended").exists() != reader
+
+
 @pytest.mark.parametrize("do", ["facts", "status"])
 def test_what_only_reads_has_no_token_and_runs_in_check_mode(module: Callable, do: str) -> None:
     assert module(do=do, token="t", check=True)["request"] == {"do": do}
@@ -252,3 +277,17 @@ def test_the_fleet_goes_back_to_one_release_or_none(plugin: Callable, fleet, wan
     assert found["release"] == release
     assert found["fault"].startswith(fault)
     assert bool(found["fault"]) != bool(release)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "key"),
+    [
+        ([("", None)], ""),
+        ([("aa", None), ("bb", None)], "aa"),
+        ([("aa", None), ("bb", "0123456789ab"), ("cc", "0123456789ab")], "bb"),
+        ([("", None), ("bb", None)], "bb"),
+    ],
+)
+def test_the_key_of_the_first_host_with_a_release_names_the_fleets_releases(plugin: Plugin, fleet: list, key: str) -> None:
+    hosts = {f"web{number}": {"key": own, "live": live} for number, (own, live) in enumerate(fleet)}
+    assert plugin("filter_plugins/django_asgi.py").fleet_key(hosts) == key

@@ -19,6 +19,8 @@ from ansible.plugins.action import ActionBase
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 NEVER = ("__pycache__/", "*.py[co]", ".venv/", "node_modules/")
 GIT_PLACES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
+# https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 REQUIREMENTS = ("uv.lock", "requirements.txt", "pyproject.toml")
 
 
@@ -48,6 +50,8 @@ def is_git_address(source: str) -> bool:
 def fetch(address: str, version: str, directory: Path) -> str:
     """Check `version` (branch, tag or commit) of a repository out into `directory`; return its commit."""
     git("init", "--quiet", str(directory))
+    # Submodules may have addresses that are relative to this one.
+    git("remote", "add", "origin", address, cwd=directory)
     try:
         git("fetch", "--quiet", "--depth", "1", address, version, cwd=directory)
     except Unusable:
@@ -56,7 +60,19 @@ def fetch(address: str, version: str, directory: Path) -> str:
         git("checkout", "--quiet", "--detach", version, cwd=directory)
     else:
         git("checkout", "--quiet", "--detach", "FETCH_HEAD", cwd=directory)
+    git("submodule", "--quiet", "update", "--init", "--recursive", cwd=directory)
     return git("rev-parse", "HEAD", cwd=directory).strip()
+
+
+def require_submodules(directory: Path) -> None:
+    """Refuse a source whose submodules are not there: git leaves an empty directory, and so do archives."""
+    modules = directory / ".gitmodules"
+    if not modules.is_file():
+        return
+    for line in git("config", f"--file={modules}", "--get-regexp", r"^submodule\..*\.path$").splitlines():
+        path = directory / line.partition(" ")[2]
+        if not path.is_dir() or not any(path.iterdir()):
+            raise Unusable(f"The submodule {path} is empty: run 'git submodule update --init --recursive' there.")
 
 
 def extract(archive: Path, directory: Path) -> Path:
@@ -113,6 +129,8 @@ def write_bundle(directory: Path, file: io.BufferedIOBase) -> dict[str, str]:
                 sources[entry.name] = f"-> {entry.linkname}"
             elif stat.S_ISREG(status.st_mode):
                 content = (directory / path).read_bytes()
+                if content.startswith(LFS_POINTER):
+                    raise Unusable(f"{directory / path} is a pointer of Git LFS: run 'git lfs install' and 'git lfs pull' there.")
                 entry.size, entry.mode = len(content), 0o755 if status.st_mode & stat.S_IXUSR else 0o644
                 archive.addfile(entry, io.BytesIO(content))
                 sources[entry.name] = hashlib.sha256(content).hexdigest() + ("+x" if entry.mode == 0o755 else "")
@@ -120,12 +138,12 @@ def write_bundle(directory: Path, file: io.BufferedIOBase) -> dict[str, str]:
 
 
 def requirements_of(project: Path, wanted: str) -> dict:
-    """Which file names the app's packages, of which kind it is, its text, and a warning if it pins nothing."""
+    """Which file names the app's packages, of which kind it is, its text with what it includes, and a warning if it pins nothing."""
     name = wanted or next((name for name in REQUIREMENTS if (project / name).is_file()), "")
     if not name or not (project / name).is_file():
         missing = wanted or " or ".join(REQUIREMENTS)
         raise Unusable(f"There is no {missing} in {project}: set django_asgi_requirements to the file's path there.")
-    text = (project / name).read_text()
+    text = included_text(project / name) if name.endswith((".txt", ".in")) else (project / name).read_text()
     facts = {"requirements": name, "requirements_text": text, "warnings": []}
     if Path(name).name == "uv.lock":
         return facts | {"requirements_kind": "uv.lock"}
@@ -136,6 +154,19 @@ def requirements_of(project: Path, wanted: str) -> dict:
         f"make a lock with 'uv pip compile --generate-hashes'."
     )
     return facts | {"requirements_kind": "unpinned", "warnings": [warning]}
+
+
+def included_text(path: Path, seen: frozenset[Path] = frozenset()) -> str:
+    """The text of a requirements file with the files that it includes by -r in their places, each once."""
+    if path in seen:
+        return ""
+    lines = []
+    for line in path.read_text().splitlines():
+        include = re.match(r"(?:-r|--requirement)[ =]?\s*(\S+)", line)
+        if include and not (path.parent / include[1]).is_file():
+            raise Unusable(f"{path} includes {include[1]}, which is not there.")
+        lines.append(included_text(path.parent / include[1], seen | {path}) if include else line)
+    return "\n".join(lines) + "\n"
 
 
 def bundle(source: str, version: str, project_dir: str, requirements: str, place: Path) -> dict:
@@ -153,6 +184,7 @@ def bundle(source: str, version: str, project_dir: str, requirements: str, place
             directory = extract(directory, Path(scratch))
         elif not directory.is_dir():
             raise Unusable(f"django_asgi_source {source} is no directory, git address or archive on this machine.")
+        require_submodules(directory)
         project = directory / project_dir
         if not (project / "manage.py").is_file():
             raise Unusable(f"There is no manage.py in {project}: set django_asgi_project_dir to where it lies.")

@@ -30,6 +30,15 @@ def hosts_behind(fleet, releases, beat_host):
     ]
 
 
+def fleet_key(fleet):
+    """Return the key that names the fleet's releases: that of the first host with a release, or else of the first host.
+
+    `fleet` is what each host has reported, by host name. A new first host would otherwise name every release anew.
+    """
+    keys = [host["key"] for host in sorted(fleet.values(), key=lambda host: not host["live"]) if host["key"]]
+    return keys[0] if keys else ""
+
+
 def way_back(fleet, wanted):
     """Return where a rollback of the whole fleet goes: {release, fault}, one of them empty.
 
@@ -64,5 +73,5 @@ class FilterModule:
 
     def filters(self):
         """The filters by name."""
-        functions = (release_name, hosts_behind, way_back)
+        functions = (release_name, hosts_behind, fleet_key, way_back)
         return {f"django_asgi_{function.__name__}": function for function in functions}

@@ -66,6 +66,12 @@ def user(app: App) -> dict:
     return {"user": app.uid(), "group": app.gid(), "extra_groups": []} if os.geteuid() == 0 else {}
 
 
+def give_to_app(app: App, path: Path) -> None:
+    """Let the app write to what root has just made, in a directory of root's."""
+    if os.geteuid() == 0:
+        os.chown(path, app.uid(), app.gid())
+
+
 def end_with_caller() -> None:
     """From now on kill the app's programs when this process is told to end, and then end it in an orderly way."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

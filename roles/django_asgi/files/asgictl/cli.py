@@ -6,6 +6,7 @@ import os
 import sys
 
 from asgictl import facts, text
+from asgictl import plan as plans
 from asgictl.app import App, installed_apps
 from asgictl.as_app import end_with_caller
 from asgictl.deploy import Deploy, roll_back
@@ -15,6 +16,8 @@ from asgictl.release import Release
 from asgictl.retire import retire
 from asgictl.status import releases, status
 
+# A third of the live release's share of a busy processor (sched(7)).
+STAGING_NICENESS = 5
 DESCRIPTION = "Look at, roll back and work with the Django ASGI apps on this host."
 EPILOG = """
 examples:
@@ -86,10 +89,13 @@ def call(app: App, request: dict) -> dict:
     if do == "facts":
         return facts.host_facts(app, **request)
     if do == "plan":
-        return facts.plan(app, **request)
+        return plans.plan(app, **request)
     if do == "status":
         facts_of_status = status(app)
         return {"changed": False, "text": text.status(facts_of_status), **facts_of_status}
+    if do == "stage":
+        # Beside the live release, whose visitors come first.
+        os.nice(STAGING_NICENESS)
     return {"changed": False} | getattr(Deploy(app, token), do)(**request)
 
 

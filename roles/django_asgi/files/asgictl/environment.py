@@ -4,10 +4,12 @@ import hashlib
 import json
 import os
 import re
+import tempfile
+import tomllib
 from pathlib import Path
 
 from asgictl.app import App, own_by_root, remove_tree, sync, write_atomically
-from asgictl.as_app import as_app
+from asgictl.as_app import as_app, give_to_app
 from asgictl.errors import Refused
 
 UV = "/usr/local/lib/uv/bin/uv"
@@ -26,6 +28,19 @@ def packages_in(lock: str) -> dict[str, str]:
     return {normalized(name): version for name, version in pins}
 
 
+def packages_of_uv_lock(text: str) -> dict[str, str]:
+    """The packages that a uv.lock has the project use, as {name: version}, without its development groups."""
+    packages = {package["name"]: package for package in tomllib.loads(text).get("package", [])}
+    wanted = [name for name, package in packages.items() if package.get("source", {}).keys() & {"editable", "virtual"}]
+    roots, found = set(wanted), {}
+    while wanted:
+        package = packages[wanted.pop()]
+        if package["name"] not in roots:
+            found[normalized(package["name"])] = package.get("version", "")
+        wanted += [needed["name"] for needed in package.get("dependencies", []) if normalized(needed["name"]) not in found]
+    return found
+
+
 def without_packages(lock: str, names: set[str]) -> str:
     """The hashed requirements text `lock` without the packages `names` (each entry goes up to the next one)."""
     entries = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
@@ -36,8 +51,8 @@ class Builder:
     """Builds the Python environment of a release as the app's user.
 
     `source` is the directory that holds the requirements; of `order` (see `stage.stage`) it uses `requirements`, their
-    path in there, `requirements_kind` (`hashed`, `uv.lock` or `unpinned`), `server_lock`, the server packages that the
-    role pins, `python`, `uv`, the path of the program, and `uv_environment`.
+    path in there, `requirements_kind` (`hashed`, `uv.lock` or `unpinned`) and `requirements_text`, `server_lock`, the server
+    packages that the role pins, `server_requirements`, the versions that it can work with, `python`, `uv`, the path of the program, and `uv_environment`.
     """
 
     def __init__(self, app: App, source: Path, order: dict) -> None:
@@ -48,14 +63,16 @@ class Builder:
 
     def build(self) -> tuple[str, bool]:
         """Make the environment if it is not there; return its digest and whether it was made now."""
-        self._give_to_app(self.app.cache_directory)
+        self.app.cache_directory.mkdir(parents=True, exist_ok=True)
+        give_to_app(self.app, self.app.cache_directory)
         lock = self._lock()
         digest = hashlib.sha256(json.dumps([self._interpreter(), lock]).encode()).hexdigest()[:12]
         directory = self.app.environments / digest
         if (directory / COMPLETE).exists():
             return digest, False
         remove_tree(directory)
-        self._give_to_app(directory)
+        directory.mkdir()
+        give_to_app(self.app, directory)
         self._uv("venv", "--quiet", "--allow-existing", "--python", self.order["python"], str(directory))
         self._uv(
             "pip", "sync", "--quiet", "--python", str(directory / "bin/python"), "--require-hashes",
@@ -71,36 +88,43 @@ class Builder:
 
     def _lock(self) -> str:
         """Everything to install, each package with its hashes; the app's own pins win over the role's."""
-        server = packages_in(self.order["server_lock"])
         if self.order["requirements_kind"] == "unpinned":
-            app_lock = self._resolve([f"{name}=={version}" for name, version in server.items()])
+            app_lock = self._resolve()
         elif self.order["requirements_kind"] == "uv.lock":
             app_lock = self._uv(
                 "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate",
                 "--project", str(self.requirements.parent),
             )  # fmt: skip
         else:
-            app_lock = included_text(self.requirements)
+            # With all hashes at hand, constraints restrict nothing more; uv would look for their files.
+            app_lock = re.sub(r"^(?:-c|--constraint)\b.*$", "", self.order["requirements_text"], flags=re.MULTILINE)
         return app_lock + "\n" + without_packages(self.order["server_lock"], set(packages_in(app_lock)))
 
-    def _resolve(self, server: list[str]) -> str:
-        """Resolve an unpinned list together with the server packages; the app's own choice of those wins."""
-        path = self.requirements
-        named = {normalized(name) for name in re.findall(r"^\s*([A-Za-z0-9][\w.-]*)", path.read_text(), re.MULTILINE)}
-        wanted = "\n".join(pin for pin in server if normalized(pin.split("==")[0]) not in named)
-        compile_ = ("pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate")
-        return self._uv(*compile_, "--no-emit-index-url", "--python", self.order["python"], str(path), "-", stdin=wanted)
+    def _resolve(self) -> str:
+        """Resolve an unpinned list together with the server packages; the app's own choice of those wins.
+
+        The role's pins are preferences, as those of an earlier output are to uv: the app's other packages may need others.
+        """
+        text = self.order["requirements_text"]
+        named = {normalized(name) for name in re.findall(r"[A-Za-z0-9][\w.-]*", text)}
+        server = re.findall(r"^[A-Za-z].*$", self.order["server_requirements"], re.MULTILINE)
+        wanted = [line for line in server if normalized(re.match(r"[\w.-]+", line)[0]) not in named]
+        with tempfile.TemporaryDirectory() as directory:
+            preferences = Path(directory, "preferences.txt")
+            preferences.write_text(self.order["server_lock"])
+            for path in (preferences, preferences.parent):
+                give_to_app(self.app, path)
+            return self._uv(
+                "pip", "compile", "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url",
+                "--python", self.order["python"], "--output-file", str(preferences), str(self.requirements), "-",
+                stdin="\n".join(wanted),
+            )  # fmt: skip
 
     def _interpreter(self) -> str:
         """The path and version of the Python that the environment is for."""
         found = self._uv("python", "find", "--no-python-downloads", self.order["python"]).strip()
         version = as_app(self.app, [found, "-VV"], cwd=self.source, env={}, seconds=INTERPRETER_SECONDS).stdout.strip()
         return f"{found} {version}"
-
-    def _give_to_app(self, directory: Path) -> None:
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            os.chown(directory, self.app.uid(), self.app.gid())
 
     def _uv(self, *arguments: str, stdin: str = "") -> str:
         """Run uv as the app's user, because a package's build code must not run as root; return what it printed."""
@@ -129,14 +153,3 @@ class Builder:
             if re.search("PASSWORD|TOKEN|SECRET", name, re.IGNORECASE) and value:
                 text = text.replace(str(value), "********")
         return text
-
-
-def included_text(path: Path, seen: frozenset[Path] = frozenset()) -> str:
-    """The text of a requirements file with the files that it includes by -r in their places."""
-    if path in seen:
-        return ""
-    lines = []
-    for line in path.read_text().splitlines():
-        include = re.match(r"(?:-r|--requirement)[ =]\s*(\S+)", line)
-        lines.append(included_text(path.parent / include[1], seen | {path}) if include else line)
-    return "\n".join(lines) + "\n"

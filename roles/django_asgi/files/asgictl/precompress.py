@@ -1,5 +1,6 @@
 """Compressed copies of static files, so that the edge compresses none of them per request."""
 
+import filecmp
 import gzip
 import os
 import shutil
@@ -13,11 +14,12 @@ TEXT = {".css", ".csv", ".htm", ".html", ".js", ".json", ".map", ".md", ".mjs", 
 SMALLEST = 1024
 
 
-def precompress(directory: Path) -> None:
+def precompress(directory: Path, former: Path | None = None) -> None:
     """Put NAME.gz, and NAME.br where the host has the program brotli, beside each file of text that shrinks by it.
 
     The same files give the same bytes on every host, and the copies have their original's time. What the project has
-    compressed itself stays. Raises OSError where the disk is full.
+    compressed itself stays. Of a file that is the same in `former`, a directory that has been through this, the copies are
+    linked from there: the best compression of a large script takes seconds. Raises OSError where the disk is full.
     """
     compressors: dict[str, Callable[[Path], bytes]] = {".gz": _gzip}
     if shutil.which("brotli"):
@@ -29,13 +31,21 @@ def precompress(directory: Path) -> None:
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for ending, compressor in compressors.items():
-            list(pool.map(lambda file, ending=ending, compressor=compressor: _copy(file, ending, compressor), files))
+
+            def work(file: Path, ending: str = ending, compressor: Callable[[Path], bytes] = compressor) -> None:
+                _copy(file, former and former / file.relative_to(directory), ending, compressor)
+
+            list(pool.map(work, files))
 
 
-def _copy(file: Path, ending: str, compressor: Callable[[Path], bytes]) -> None:
+def _copy(file: Path, former: Path | None, ending: str, compressor: Callable[[Path], bytes]) -> None:
     copy = file.with_name(file.name + ending)
     # A link to nowhere counts: it may be the app's, and would be written through.
     if os.path.lexists(copy):
+        return
+    done = former and former.with_name(former.name + ending)
+    if done and done.is_file() and former.is_file() and filecmp.cmp(file, former, shallow=False):
+        os.link(done, copy)
         return
     data = compressor(file)
     if data and len(data) < file.stat().st_size:

@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from asgictl.app import App, own_by_root, remove_tree, sync, write_atomically
-from asgictl.as_app import as_app
+from asgictl.as_app import as_app, give_to_app
 from asgictl.environment import COMPLETE, Builder
 from asgictl.errors import Refused
-from asgictl.facts import auto_workers, keep_key
+from asgictl.facts import adopt_key
 from asgictl.precompress import precompress
 from asgictl.release import Release, environment_file
+from asgictl.sizing import auto_workers
 from asgictl.state import State
 from asgictl.systemd import Instance, instances
 
@@ -40,13 +41,13 @@ def stage(app: App, order: dict) -> dict:
 
     `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (`service`,
     `socket`, and `celery` and `beat` or nothing, texts), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar archive), `requirements` and
-    `requirements_kind`, `server_lock`, `python`, `uv`, `uv_environment`, `check_fail_level`, `collectstatic`, `key`.
+    `requirements_kind`, `requirements_text`, `server_lock`, `server_requirements`, `python`, `uv`, `uv_environment`, `check_fail_level`, `collectstatic`, `key`.
 
     Returns `changed`, `worker_count` and `worker_count_why`, `environment_built` and `seconds`. Refused with the reason
     if a part fails; what was made so far is taken away by the deploy's abort, or by the next deploy.
     """
     release = Release(app, order["release"])
-    keep_key(app, order["key"])
+    adopt_key(app, order["key"])
     if is_complete(release):
         return _staged(release, changed=False, environment_built=False, seconds={})
     watch = Stopwatch()
@@ -106,7 +107,9 @@ def _unpack(staging: Release, order: dict) -> None:
         raise Refused(f"Release {staging.id} can't be unpacked on this host.", details=unpacked.stderr.strip())
     _own(source, staging.app, 0o750)
     manifest = order["manifest"] | {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    count, why = (manifest["workers"], "as asked for") if manifest["workers"] != "auto" else auto_workers()
+    count, why = manifest["workers"], "as asked for"
+    if count == "auto":
+        count, why = auto_workers(manifest["celery_concurrency"], manifest["memory_max"])
     manifest |= {"worker_count": count, "worker_count_why": why}
     write_atomically(directory / "release.json", json.dumps(manifest, indent=1, sort_keys=True))
     write_atomically(directory / "sources.json", json.dumps(order["sources"], sort_keys=True))
@@ -139,7 +142,7 @@ def _collect_static(staging: Release, wanted: bool) -> None:
     static.mkdir(mode=0o755)
     if not wanted:
         return
-    _give(static, staging.app)
+    give_to_app(staging.app, static)
     result = staging.manage("collectstatic", "--noinput", "--verbosity=0")
     if result.returncode:
         raise Refused(
@@ -148,7 +151,7 @@ def _collect_static(staging: Release, wanted: bool) -> None:
         )
     # The edge's own user serves these, and the app may not change them any more, least of all while root reads them.
     own_by_root(static)
-    precompress(static)
+    precompress(static, staging.app.live_link / "static")
 
 
 def _compile(staging: Release) -> None:
@@ -159,30 +162,22 @@ def _compile(staging: Release) -> None:
     caches = [folder / "__pycache__" for folder in {file.parent for file in (directory / "src").rglob("*.py")}]
     for cache in caches:
         cache.mkdir(exist_ok=True)
-        _give(cache, staging.app)
+        give_to_app(staging.app, cache)
     # A file with a syntax error that nothing imports is the app's own affair.
     as_app(staging.app, [*python, *paths], cwd=directory, env={})
     for cache in caches:
         own_by_root(cache)
 
 
-def _give(directory: Path, app: App) -> None:
-    """Let the app write to a directory that root has just made."""
-    if os.geteuid() == 0:
-        os.chown(directory, app.uid(), app.gid())
-
-
-def _fill_static_pool(release: Release, replace: bool = True) -> None:
+def _fill_static_pool(release: Release) -> None:
     """Link the release's static files into the pool that serves the assets of pages of other releases."""
     static, pool = release.directory / "static", release.app.static_pool
     for file in static.rglob("*"):
         if file.is_file() and not file.is_symlink():
             link = pool / file.relative_to(static)
-            if replace:
-                link.unlink(missing_ok=True)
-            if not link.exists():
-                link.parent.mkdir(parents=True, exist_ok=True)
-                os.link(file, link)
+            link.unlink(missing_ok=True)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            os.link(file, link)
 
 
 def tidy_static_pool(app: App, state: State) -> None:
@@ -190,11 +185,13 @@ def tidy_static_pool(app: App, state: State) -> None:
 
     Of several releases' files of one name the pool has the newest one's; when that goes, the next one takes its place.
     """
+    newest_first = [app.releases / release / "static" for release in reversed(state.targets(app.staged()))]
     for file in app.static_pool.rglob("*"):
         if file.is_file() and file.stat().st_nlink == 1:
             file.unlink()
-    for release in reversed(state.targets(app.staged())):
-        _fill_static_pool(Release(app, release), replace=False)
+            name = file.relative_to(app.static_pool)
+            if heir := next((static / name for static in newest_first if (static / name).is_file()), None):
+                os.link(heir, file)
 
 
 def prune(app: App, state: State, protected: set[str]) -> list[str]:

@@ -1,0 +1,63 @@
+"""What a release would change on a host, as lines for Ansible's --diff; nothing is done."""
+
+import difflib
+import json
+
+from asgictl.app import App
+from asgictl.environment import packages_in, packages_of_uv_lock
+from asgictl.release import Release
+from asgictl.systemd import Instance
+
+# What of a manifest is a setting of the release; the rest is where and when it was made.
+SETTINGS = {"project_dir", "settings_module", "workers", "health_path", "health_host", "websocket_path", "gate_timeout"}
+# Only for these are the packages known before the host has built the environment.
+PINNED = ("hashed", "uv.lock")
+
+
+def plan(app: App, order: dict) -> dict:
+    """What the release that `order` describes (see `stage.stage`) would change, as `diff` for Ansible."""
+    live = app.live()
+    known = order["requirements_kind"] in PINNED
+    before = outline(Release(app, live), known) if live else []
+    after = outline_of_order(order, known, Release(app, live).secrets if live else {})
+    lines = difflib.unified_diff(before, after, f"live release {live or '-'}", f"release {order['release']}", n=0)
+    return {
+        "changed": live != order["release"],
+        "diff": {"prepared": "\n".join(line.rstrip("\n") for line in lines) + "\n"},
+    }
+
+
+def outline(release: Release, packages_known: bool) -> list[str]:
+    """A release as lines: its files, units, packages, variables and the names of its secrets."""
+    sources = json.loads((release.directory / "sources.json").read_text())
+    lock = (release.directory / "venv/requirements.lock").read_text() if packages_known else ""
+    files = {name: (release.directory / name).read_text() for name in release.manifest["files"]}
+    units = Instance(release.app, release.id).units
+    files |= {_label(release.app, unit): (release.app.units / unit).read_text() for unit in units}
+    return _lines(sources, packages_in(lock), release.manifest, dict.fromkeys(release.secrets, ""), files)
+
+
+def outline_of_order(order: dict, packages_known: bool, secrets: dict[str, str]) -> list[str]:
+    """The same for a release that is not on the host yet; of a secret that differs from that of `secrets` it says so."""
+    read = packages_of_uv_lock if order["requirements_kind"] == "uv.lock" else packages_in
+    packages = packages_in(order["server_lock"]) | read(order["requirements_text"]) if packages_known else {}
+    notes = {name: " (another value)" if secrets.get(name, value) != value else "" for name, value in order["secrets"].items()}
+    files = order["files"] | {f"unit {kind}": text for kind, text in order["units"].items() if text}
+    return _lines(order["sources"], packages, order["manifest"], notes, files)
+
+
+def _label(app: App, unit: str) -> str:
+    """What a unit's lines begin with: service, socket, celery or beat."""
+    kind = unit.removeprefix(app.name).partition("@")[0].removeprefix("-")
+    return f"unit {kind or unit.rpartition('.')[2]}"
+
+
+def _lines(sources: dict, packages: dict, manifest: dict, secrets: dict[str, str], files: dict) -> list[str]:
+    lines = [f"package {name} {version}" for name, version in sorted(packages.items())]
+    lines += [f"setting {name}={value}" for name, value in sorted(manifest.items()) if name in SETTINGS]
+    lines += [f"variable {name}={value}" for name, value in sorted(manifest["env"].items())]
+    lines += [f"secret {name}{note}" for name, note in sorted(secrets.items())]
+    lines += [f"file {path} {digest[:12]}" for path, digest in sorted(sources.items())]
+    for name, text in sorted(files.items()):
+        lines += [f"{name}: {line}" for line in text.splitlines()]
+    return lines
