@@ -161,6 +161,7 @@ def test_limits_reach_every_proxied_location_and_can_be_off() -> None:
     for head in ("location /", "location @my_shop_websocket"):
         location = block(text, head)
         assert location.index("limit_conn my_shop_address 50;") < location.index("limit_conn my_shop_total 2000;")
+        assert ("limit_conn my_shop_long 1800;" in location) == (head != "location /")
     assert "return 429;" in text
     assert "limit_conn" not in site(nginx_site_max_connections=0, nginx_site_max_connections_per_address=0)
 
@@ -324,6 +325,9 @@ def test_highest_limit_wins_among_sites_and_the_last_one_decides_alone() -> None
     alone = {"/etc/nginx/nginx.conf": OURS}
     shared = {**alone, "/etc/nginx/sites-enabled/b.conf": "# nginx_site: b\n"}
     assert on_host("__nginx_site_worker_connections | int", alone) == 8192
+    for_many = {"nginx_site_max_connections": 12000}
+    assert on_host("__nginx_site_worker_connections | int", alone, **for_many) == 25024
+    assert on_host("__nginx_site_worker_open_files | int", alone, **for_many) == 50048
     assert on_host("__nginx_site_worker_connections | int", shared) == 20000
     assert on_host("__nginx_site_worker_open_files | int", shared) == 40000
 
