@@ -139,6 +139,8 @@ def manifest(**changes: object) -> dict:
         "websocket_path": "",
         "gate_timeout": 5,
         "edge_settle_seconds": 0.2,
+        "celery_concurrency": 0,
+        "memory_max": "",
         "created": "2026-11-20T10:00:00Z",
         "source": {"address": "/home/me/shop", "version": "HEAD"},
         **changes,

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import stat
+import subprocess
 import tarfile
 import tempfile
 import time
@@ -556,6 +557,8 @@ def order(app: App, release: str, **changes: object) -> dict:
         "uv_environment": {},
         "check_fail_level": "ERROR",
         "collectstatic": True,
+        "static_url": "/static/",
+        "media_url": "",
         "key": "key",
         **changes,
     }
@@ -798,6 +801,37 @@ def test_a_failed_manage_py_tells_its_last_lines_without_secrets(
     assert command in str(refused.value)
     assert refused.value.details == f"SystemCheckError in {command}: ******** is short"
     assert app.staged() == []
+
+
+@pytest.mark.parametrize(
+    ("found", "changes", "fault"),
+    [
+        ({"STATIC_URL": "/static/", "MEDIA_URL": "/media/"}, {"media_url": "/media/"}, ""),
+        ({"STATIC_URL": "https://cdn.example.org/", "MEDIA_URL": ""}, {"media_url": "/media/"}, ""),
+        ({"STATIC_URL": "/assets/"}, {"collectstatic": False}, ""),
+        (
+            {"STATIC_URL": "/assets/"},
+            {},
+            "STATIC_URL of the project is /assets/, .* at /static/: set django_asgi_static_url to /ass",
+        ),
+        (
+            {"MEDIA_URL": "/up/"},
+            {"media_url": "/media/"},
+            "MEDIA_URL of the project is /up/, .* at /media/: set django_asgi_media_u",
+        ),
+    ],
+)
+def test_a_project_that_sends_browsers_elsewhere_is_refused(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch, found: dict, changes: dict, fault: str
+) -> None:
+    python_environment(app, monkeypatch)
+    answer = subprocess.CompletedProcess([], 0, f"noise\n{json.dumps(found)}\n", "")
+    monkeypatch.setattr(Release, "ask", lambda *_: answer)
+    if fault:
+        with pytest.raises(Refused, match=fault):
+            stage.stage(app, order(app, A, **changes))
+    else:
+        assert stage.stage(app, order(app, A, **changes))["changed"]
 
 
 def test_static_files_are_collected_only_where_asked_for(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import websockets
 from asgictl import gate
 from asgictl.app import App
 from asgictl.errors import Refused
-from asgictl.gate import pass_gate, require_edge, wait_for_edge
+from asgictl.gate import pass_gate, require_edge, require_static, wait_for_edge
 from asgictl.probe import get, shake_hands
 from asgictl.release import Release
 from fake_host import A, B, put_release
@@ -350,3 +350,22 @@ def test_an_edge_that_does_not_answer_is_refused_before_the_switch(release: Rele
 def test_an_edge_that_answers_with_an_error_is_still_an_edge(release: Release) -> None:
     with serving(always(502, release="")) as edge:
         require_edge(release, edge_of(edge))
+
+
+@pytest.mark.parametrize(("url", "status", "refused"), [("/static/", 200, False), ("/static/", 404, True), ("", 404, False)])
+def test_the_edge_has_to_send_a_static_file_of_the_release(app: App, url: str, status: int, refused: bool) -> None:
+    release = put_release(app, A, static={"css/a b.css": "a {}"}, static_url=url)
+    with serving(always(status)) as edge:
+        if refused:
+            with pytest.raises(Refused, match=r"does not send /static/css/a%20b\.css, a static file .*: the answer was 404\."):
+                require_static(release, edge_of(edge))
+        else:
+            require_static(release, edge_of(edge))
+    assert [path for path, _ in edge.seen] == (["/static/css/a%20b.css"] if url else [])
+
+
+def test_a_release_without_static_files_asks_for_none(app: App) -> None:
+    release = put_release(app, A, static={".keep": ""}, static_url="/static/")
+    with serving(always(404)) as edge:
+        require_static(release, edge_of(edge))
+    assert edge.seen == []

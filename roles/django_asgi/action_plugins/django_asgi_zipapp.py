@@ -15,8 +15,8 @@ def zipapp(package: Path) -> bytes:
     buffer = io.BytesIO(b"#!/usr/bin/python3\n")
     buffer.seek(0, io.SEEK_END)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(package.glob("*.py")):
-            inside = path.name if path.name == "__main__.py" else f"{package.name}/{path.name}"
+        for path in sorted(package.rglob("*.py")):
+            inside = path.name if path.name == "__main__.py" else path.relative_to(package.parent).as_posix()
             archive.writestr(zipfile.ZipInfo(inside, EPOCH), path.read_bytes(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 

@@ -128,7 +128,10 @@ class Deploy:
             Instance(self.app, release).enable(True)
             link_atomically(self.app.live_link, f"releases/{release}")
             alone = target.manifest["edge_settle_seconds"] if served and served != release else 0
-            seconds = gate.wait_for_edge(target, edge, alone, timeout=30 + alone) if edge else 0.0
+            seconds = 0.0
+            if edge:
+                seconds = gate.wait_for_edge(target, edge, alone, timeout=30 + alone)
+                gate.require_static(target, edge)
         return {"changed": served != release, "from": state.live(), "edge_seconds": seconds}
 
     def commit(self, release: str, beat: bool | None = None) -> dict:

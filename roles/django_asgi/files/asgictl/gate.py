@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 from asgictl.errors import Refused
 from asgictl.probe import Answer, get, shake_hands
@@ -95,6 +96,21 @@ def require_edge(release: Release, edge: str) -> None:
     answer = get(edge, release.manifest["health_path"], request_headers(release.manifest))
     if not answer.status:
         raise Refused(f"The edge at {edge} does not answer ({answer.problem}); see 'systemctl status nginx'.")
+
+
+def require_static(release: Release, edge: str) -> None:
+    """Refuse a release of whose collected files the edge does not send one; without any there is nothing to see."""
+    static, url = release.directory / "static", release.manifest.get("static_url")
+    names = (file.relative_to(static) for file in static.rglob("*") if file.is_file() and not file.name.startswith("."))
+    if not url or not (name := next(names, None)):
+        return
+    path = url + quote(name.as_posix())
+    answer = get(edge, path, request_headers(release.manifest))
+    if answer.problem or answer.status >= 400:
+        raise Refused(
+            f"The edge at {edge} does not send {path}, a static file of release {release.id}: "
+            f"{answer.problem or f'the answer was {answer.status}'}. Look whether it serves django_asgi_static_url, {url}."
+        )
 
 
 def wait_for_edge(release: Release, edge: str, alone: float, timeout: float) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from asgictl.app import App
 from asgictl.as_app import as_app
 from asgictl.errors import Refused
+from asgictl.programs import text_of
 
 BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
 
@@ -96,6 +97,11 @@ class Release:
         result = as_app(self.app, self.manage_command(*arguments), **self.process_settings(), merged=True)
         result.stdout = self.redact(result.stdout)
         return result
+
+    def ask(self, program: str, *arguments: str) -> subprocess.CompletedProcess:
+        """Run one of `programs` in the release's environment, in the directory of manage.py, as the app's user."""
+        command = [self.directory / "venv/bin/python", "-", *arguments]
+        return as_app(self.app, command, **self.process_settings(), stdin=text_of(program))
 
     def manage_command(self, *arguments: str) -> list[str]:
         """The command line of manage.py with `arguments`."""

@@ -15,6 +15,7 @@ from asgictl.environment import COMPLETE, Builder
 from asgictl.errors import Refused
 from asgictl.facts import adopt_key
 from asgictl.precompress import precompress
+from asgictl.programs import last_object
 from asgictl.release import Release, environment_file
 from asgictl.sizing import auto_workers
 from asgictl.state import State
@@ -41,7 +42,7 @@ def stage(app: App, order: dict) -> dict:
 
     `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (`service`,
     `socket`, and `celery` and `beat` or nothing, texts), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar archive), `requirements` and
-    `requirements_kind`, `requirements_text`, `server_lock`, `server_requirements`, `python`, `uv`, `uv_environment`, `check_fail_level`, `collectstatic`, `key`.
+    `requirements_kind`, `requirements_text`, `server_lock`, `server_requirements`, `python`, `uv`, `uv_environment`, `check_fail_level`, `collectstatic`, `static_url`, `media_url`, `key`.
 
     Returns `changed`, `worker_count` and `worker_count_why`, `environment_built` and `seconds`. Refused with the reason
     if a part fails; what was made so far is taken away by the deploy's abort, or by the next deploy.
@@ -60,7 +61,7 @@ def stage(app: App, order: dict) -> dict:
         (staging.directory / "venv").symlink_to(f"../../environments/{environment}")
         with ThreadPoolExecutor() as pool:
             work = [
-                pool.submit(watch.time, "check", _check, staging, order["check_fail_level"]),
+                pool.submit(watch.time, "check", _check, staging, order),
                 pool.submit(watch.time, "collectstatic", _collect_static, staging, order["collectstatic"]),
                 pool.submit(watch.time, "compile", _compile, staging),
             ]
@@ -128,13 +129,23 @@ def _own(directory: Path, app: App, mode: int) -> None:
         os.chown(directory, 0, app.gid())
 
 
-def _check(staging: Release, fail_level: str) -> None:
-    result = staging.manage("check", "--deploy", "--fail-level", fail_level)
+def _check(staging: Release, order: dict) -> None:
+    """Let Django check the project, and see that it sends browsers to where the edge serves its files."""
+    result = staging.ask("check", order["check_fail_level"])
+    output = staging.redact(result.stdout + result.stderr)
     if result.returncode:
-        raise Refused(
-            f"Release {staging.id} failed manage.py check --deploy.",
-            details="\n".join(result.stdout.splitlines()[-25:]),
-        )
+        details = "\n".join(output.splitlines()[-25:])
+        raise Refused(f"Release {staging.id} failed manage.py check --deploy.", details=details)
+    urls = last_object(result.stdout)
+    wanted = {"STATIC_URL": order["static_url"] if order["collectstatic"] else "", "MEDIA_URL": order["media_url"]}
+    for name, url in wanted.items():
+        found = urls.get(name) or ""
+        # One with a host is served elsewhere.
+        if url and found.startswith("/") and found != url:
+            raise Refused(
+                f"{name} of the project is {found}, but the edge serves these files at {url}: set "
+                f"django_asgi_{name.lower()} to {found}, or {name} to {url}."
+            )
 
 
 def _collect_static(staging: Release, wanted: bool) -> None:

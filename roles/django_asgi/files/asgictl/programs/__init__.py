@@ -1,0 +1,17 @@
+"""Programs that run in the app's environment, not in asgictl's: they import nothing but Django, and answer in JSON."""
+
+import json
+import pkgutil
+
+
+def text_of(name: str) -> str:
+    """The source of a program, wherever this package lies."""
+    return pkgutil.get_data(__name__, f"{name}.py").decode()
+
+
+def last_object(output: str) -> dict:
+    """The JSON object in the last line, whatever the settings have printed before it; empty if there is none."""
+    try:
+        return dict(json.loads(output.splitlines()[-1]))
+    except (IndexError, ValueError, TypeError):
+        return {}

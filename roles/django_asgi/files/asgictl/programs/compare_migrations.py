@@ -1,0 +1,35 @@
+"""Print which migrations the code has and its databases have not (pending), and the other way round (unknown).
+
+Arguments: the databases' aliases. Of all but the first database, a name begins with the alias. If one does not answer, its
+alias and the reason are printed instead.
+"""
+
+import json
+import os
+import sys
+
+import django
+
+# Where a firewall swallows packets libpq would wait for two minutes.
+os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+django.setup()
+
+from django.db import OperationalError, connections
+from django.db.migrations.executor import MigrationExecutor
+
+pending, unknown = [], []
+for alias in sys.argv[1:]:
+    # A pool would say how long it has waited, and not for what.
+    connections[alias].settings_dict["OPTIONS"].pop("pool", None)
+    try:
+        executor = MigrationExecutor(connections[alias])
+    except OperationalError as error:
+        print(json.dumps({"database": alias, "reason": " ".join(str(error).split())}))
+        sys.exit()
+    loader = executor.loader
+    known = set(loader.disk_migrations) | {key for migration in loader.disk_migrations.values() for key in migration.replaces}
+    plan = executor.migration_plan(loader.graph.leaf_nodes())
+    before = "" if alias == sys.argv[1] else f"{alias}:"
+    pending += sorted(f"{before}{migration.app_label}.{migration.name}" for migration, _ in plan)
+    unknown += sorted(f"{before}{label}.{name}" for label, name in set(loader.applied_migrations) - known)
+print(json.dumps({"pending": pending, "unknown": unknown}))

@@ -1,0 +1,23 @@
+"""Apply pending migrations, to one database after the other. Arguments: the databases' aliases."""
+
+import contextlib
+import os
+import sys
+import zlib
+
+import django
+
+os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+django.setup()
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
+
+for alias in sys.argv[1:]:
+    connection = connections[alias]
+    # Two hosts of a fleet, or a fleet and a person, may migrate at the same time; PostgreSQL lets the second one wait.
+    with connection.cursor() if connection.vendor == "postgresql" else contextlib.nullcontext() as cursor:
+        if cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [zlib.crc32(settings.SETTINGS_MODULE.encode())])
+        call_command("migrate", database=alias, interactive=False)
