@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-ROLE = Path(__file__).resolve().parents[1] / "roles/django_asgi"
+ROOT = Path(__file__).resolve().parents[1]
+ROLE = ROOT / "roles/django_asgi"
 sys.path.insert(0, str(ROLE / "files"))
 pytest.register_assert_rewrite("fake_host")
 
@@ -25,11 +26,11 @@ def role() -> Path:
 
 @pytest.fixture(scope="session")
 def plugin() -> Callable[[str], ModuleType]:
-    """A function that imports a plugin or module of the role by its path there."""
+    """A function that imports a plugin of the collection by its path below plugins/."""
 
     def load(path: str) -> ModuleType:
         name = path.removesuffix(".py").replace("/", "_")
-        spec = importlib.util.spec_from_file_location(name, ROLE / path)
+        spec = importlib.util.spec_from_file_location(name, ROOT / "plugins" / path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
+from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 from jinja2 import Environment
 
@@ -25,10 +26,8 @@ ROLES = Path(__file__).resolve().parent.parent / "roles"
 
 @cache
 def _loader() -> DataLoader:
-    """Return the one DataLoader, with Ansible's own plugins (filters, lookups) and the roles' filters found."""
-    init_plugin_loader([])
-    for directory in sorted(ROLES.glob("*/filter_plugins")):
-        filter_loader.add_directory(str(directory))
+    """Return the one DataLoader, with Ansible's own plugins (filters, lookups) and the collection's found."""
+    init_plugin_loader([str(ROLES.parent / "playbooks/collections")])
     _compile_once()
     return DataLoader()
 
@@ -95,6 +94,20 @@ def evaluate(role: str, expression: str, **variables: Any) -> Any:
     Out: the value, in its own type. Errors: whatever Ansible raises, for instance for an undefined variable.
     """
     return _templar(role, variables).template(trust_as_template("{{ " + expression + " }}"))
+
+
+def faults(role: str, directory: str = "/", hosts: tuple[str, ...] = ("host0",), **variables: Any) -> str:
+    """Return what the validation says of a role's defaults and ``variables``, a line a fault.
+
+    In: the role's name, where the inventory lies, its hosts, ``variables`` as inventory would set them.
+    """
+    _loader()
+    validated = importlib.import_module("ansible_collections.django_asgi.site.plugins.action.validated")
+    templar = _templar(role, variables)
+    names = {name for name in {**defaults(role), **variables} if name.startswith(f"{role}_")}
+    values = {name: templar.template(templar.available_variables[name]) for name in sorted(names)}
+    inventory = {"hosts": hosts, "played": hosts, "directory": directory}
+    return "\n".join(map(str, validated.faults(role, values, inventory)))
 
 
 def render(role: str, template: str, **variables: Any) -> str:

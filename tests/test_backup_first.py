@@ -58,7 +58,9 @@ class Run:
 
     def __init__(self, directory: Path, role: Path) -> None:
         self.directory = directory
-        (directory / "asgictl.py").write_text(ASGICTL)
+        module = directory / "collections/ansible_collections/django_asgi/site/plugins/modules/asgictl.py"
+        module.parent.mkdir(parents=True)
+        module.write_text(ASGICTL)
         for name, text in {
             "systemctl": SYSTEMCTL,
             "journalctl": JOURNALCTL,
@@ -85,7 +87,7 @@ class Run:
         (directory / "hosts.yml").write_text(yaml.safe_dump(inventory))
         environment = os.environ | {
             "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-            "ANSIBLE_LIBRARY": str(directory),
+            "ANSIBLE_COLLECTIONS_PATH": str(directory / "collections"),
             "ANSIBLE_CONFIG": str(role.parents[1] / "ansible.cfg"),
             "ANSIBLE_LOCAL_TEMP": str(directory / "tmp"),
         }

@@ -27,7 +27,7 @@ GIT = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 @pytest.fixture(scope="module")
 def module(plugin: Callable[[str], ModuleType]) -> ModuleType:
     """The action plugin."""
-    return plugin("action_plugins/django_asgi_bundle.py")
+    return plugin("action/bundle.py")
 
 
 @pytest.fixture

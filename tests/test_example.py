@@ -12,13 +12,13 @@ PLAYBOOK = f"""
   gather_facts: false
   vars: {{postgresql_server_owner: shop, redis_server_owner: shop}}
   tasks:
-    - include_role: {{name: postgresql_server, tasks_from: validate}}
-    - include_role: {{name: redis_server, tasks_from: validate}}
+    - include_role: {{name: django_asgi.site.postgresql_server, tasks_from: validate}}
+    - include_role: {{name: django_asgi.site.redis_server, tasks_from: validate}}
 - hosts: app
   gather_facts: false
   tasks:
-    - import_role: {{name: django_asgi, tasks_from: validate}}
-    - import_role: {{name: nginx_site, tasks_from: validate}}
+    - import_role: {{name: django_asgi.site.django_asgi, tasks_from: validate}}
+    - import_role: {{name: django_asgi.site.nginx_site, tasks_from: validate}}
       vars: {{nginx_site_name: shop, nginx_site_upstream_socket: /run/shop.sock}}
     - debug: {{var: django_asgi_secrets}}
 """

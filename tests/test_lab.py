@@ -18,7 +18,7 @@ from rendering import argument_specs, defaults
 
 
 def load_module():
-    spec = importlib.util.spec_from_file_location("lab_controller_info", LAB / "library/lab_controller_info.py")
+    spec = importlib.util.spec_from_file_location("lab_controller_info", ROOT / "plugins/modules/lab_controller_info.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

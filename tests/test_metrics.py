@@ -17,11 +17,6 @@ FILES = ROLES / ROLE / "files"
 ALONE = {"metrics_owner": "shop", "__metrics_record_texts": {"results": []}}
 
 
-def faults(**variables: Any) -> str:
-    """Return what the validation says of ``variables``."""
-    return evaluate(ROLE, "__metrics_faults | default('', true) | trim", metrics_owner="shop", **variables) or ""
-
-
 def on_host(expression: str, *, edge: bool = True, dropins: tuple[str, ...] = (), **variables: Any) -> Any:
     """Evaluate ``expression`` for a host with or without nginx, and with ``dropins`` of an earlier run."""
     names = ["prometheus-node-exporter", "prometheus-nginx-exporter", "mtail"]
@@ -46,49 +41,6 @@ def test_specs_and_defaults_name_the_same_variables_with_the_same_values() -> No
     assert {name: spec["default"] for name, spec in specs.items()} == defaults(ROLE)
     assert all(spec["description"] for spec in specs.values())
     assert argument_specs(ROLE, "validate") == specs
-
-
-def test_every_variable_is_checked() -> None:
-    checked = {*evaluate(ROLE, "__metrics_patterns"), *evaluate(ROLE, "__metrics_ranges"), *evaluate(ROLE, "__metrics_switches")}
-    assert checked == set(argument_specs(ROLE))
-
-
-def test_the_defaults_are_well() -> None:
-    assert faults() == ""
-
-
-@pytest.mark.parametrize(
-    "good",
-    [
-        {"metrics_listen_address": "::1"},
-        {"metrics_listen_address": "0.0.0.0", "metrics_allowed_addresses": ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]},
-        {"metrics_node_exporter_arguments": ["--collector.systemd", "--collector.netdev.device-exclude=^veth.*"]},
-        {"metrics_requests_buckets": [0.1, 1, 10], "metrics_requests_enabled": "no"},
-    ],
-)
-def test_what_is_right_passes(good: dict[str, Any]) -> None:
-    assert faults(**good) == ""
-
-
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"metrics_listen_adress": "::1"}, "metrics_listen_adress: no such variable"),
-        ({"metrics_listen_address": "localhost"}, 'metrics_listen_address: "localhost" is not an address'),
-        ({"metrics_listen_address": "10.0.0.5"}, "metrics_allowed_addresses: who may read from 10.0.0.5 is expected"),
-        ({"metrics_listen_address": "0.0.0.0"}, "metrics_allowed_addresses: who may read from 0.0.0.0 is expected"),
-        ({"metrics_allowed_addresses": ["any"]}, 'metrics_allowed_addresses: "any" is not an address or a network'),
-        ({"metrics_node_exporter_arguments": ["--x=$(reboot)"]}, "metrics_node_exporter_arguments:"),
-        ({"metrics_node_exporter_arguments": ["--a --b"]}, "metrics_node_exporter_arguments:"),
-        ({"metrics_interval_seconds": 0}, 'metrics_interval_seconds: "0" is not a whole number from 1 to 3600'),
-        ({"metrics_requests_port": 9100}, "metrics_requests_port: metrics_node_exporter_port has that port already"),
-        ({"metrics_requests_enabled": "maybe"}, 'metrics_requests_enabled: "maybe" is not true or false'),
-        ({"metrics_requests_buckets": []}, "metrics_requests_buckets: at least one number is expected"),
-        ({"metrics_requests_buckets": [1, 0.5]}, "metrics_requests_buckets: at least one number is expected, each larger"),
-    ],
-)
-def test_what_is_wrong_is_named(wrong: dict[str, Any], sentence: str) -> None:
-    assert sentence in faults(**wrong)
 
 
 @pytest.mark.parametrize("name", ["prometheus-node-exporter", "prometheus-nginx-exporter", "mtail"])

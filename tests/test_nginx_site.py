@@ -24,11 +24,6 @@ def site(**variables: Any) -> str:
     return render(ROLE, "site.conf.j2", **REQUIRED, **variables)
 
 
-def faults(**variables: Any) -> str:
-    """Return what the validation says of the required variables and ``variables``."""
-    return evaluate(ROLE, "__nginx_site_faults | default('', true) | trim", **{**REQUIRED, **variables}) or ""
-
-
 def on_host(expression: str, files: dict[str, str], changed: str = "", **variables: Any) -> Any:
     """Evaluate ``expression`` for a host with these configuration ``files``, those in ``changed`` edited by its owner."""
     dump = "".join(f"# configuration file {path}:\n{text}\n" for path, text in files.items())
@@ -55,12 +50,6 @@ def test_specs_and_defaults_name_the_same_variables_with_the_same_values() -> No
     assert {name: spec["default"] for name, spec in specs.items() if "default" in spec} == values
     assert all(spec["description"] for spec in specs.values())
     assert argument_specs(ROLE, "validate") == specs
-
-
-def test_every_variable_but_switches_and_lists_is_checked() -> None:
-    checked = set(evaluate(ROLE, "__nginx_site_patterns.keys() | list + __nginx_site_ranges.keys() | list"))
-    checked |= set(evaluate(ROLE, "__nginx_site_switches + __nginx_site_dictionaries.keys() | list"))
-    assert checked == set(argument_specs(ROLE))
 
 
 def test_upstream_follows_the_link_and_its_connections_live_a_second() -> None:
@@ -198,54 +187,6 @@ def test_two_sites_share_no_name() -> None:
 def test_address_family_and_port() -> None:
     assert "listen [::]:8080;" in site(nginx_site_listen=8080)
     assert "[::]:" not in site(nginx_site_ipv6_enabled=False)
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "expected"),
-    [
-        ("nginx_site_lisen", 80, "no such variable"),
-        ("nginx_site_name", "My_shop", "lower-case"),
-        ("nginx_site_name", "shop\n", "lower-case"),
-        ("nginx_site_server_names", [], "at least one"),
-        ("nginx_site_server_names", ["https://shop.example.org"], "without scheme"),
-        ("nginx_site_server_names", ["shop.example.org; return 200"], "host name"),
-        ("nginx_site_server_names", ["shop.example.org:8080"], "without scheme and port"),
-        ("nginx_site_listen", 0, "from 1 to 65535"),
-        ("nginx_site_listen", "http", "whole number"),
-        ("nginx_site_upstream_socket", "/" + "x" * 107, "107 characters"),
-        ("nginx_site_upstream_socket", "run/shop.sock", "absolute path"),
-        ("nginx_site_upstream_keepalive", 0, "from 1 to"),
-        ("nginx_site_upstream_keepalive_time", 5, "nginx time"),
-        ("nginx_site_client_max_body_size", "10 MB", "nginx size"),
-        ("nginx_site_client_header_buffer_size", "0", "above 0"),
-        ("nginx_site_large_client_header_buffers", "8k", "a number and a size"),
-        ("nginx_site_static_url", "/", "starts and ends with a slash"),
-        ("nginx_site_static_url", "/static", "starts and ends with a slash"),
-        ("nginx_site_static_directories", ["static"], "absolute path"),
-        ("nginx_site_static_immutable_patterns", ['"; return 200'], "without quotation marks"),
-        ("nginx_site_media_directory", "media", "absolute path, or empty"),
-        ("nginx_site_gzip_comp_level", 10, "from 1 to 9"),
-        ("nginx_site_gzip_types", ["*"], "media type"),
-        ("nginx_site_gzip_enabled", "maybe", "true or false"),
-        ("nginx_site_max_connections", -1, "from 0"),
-        ("nginx_site_worker_open_files", 8192, "twice"),
-        ("nginx_site_worker_shutdown_timeout", "never", "or empty"),
-    ],
-)
-def test_bad_input_is_refused_by_name(variable: str, value: Any, expected: str) -> None:
-    lines = faults(**{variable: value}).splitlines()
-    assert any(line.startswith(f"{variable}: ") for line in lines), lines
-    assert expected in " ".join(lines)
-
-
-def test_good_input_is_accepted() -> None:
-    assert faults() == ""
-    assert faults(nginx_site_static_directories=DIRECTORIES, nginx_site_gzip_enabled="no", nginx_site_listen="8080") == ""
-
-
-def test_every_fault_is_told_at_once() -> None:
-    told = faults(nginx_site_listen=0, nginx_site_static_url="x", nginx_site_typo=1)
-    assert len(told.splitlines()) == 3
 
 
 def test_catch_all_takes_both_addresses_of_a_fresh_host() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rendering
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -54,7 +55,7 @@ def value(name: str, found: dict[str, Any] | None = None, **variables: Any) -> A
 
 def faults(**variables: Any) -> str:
     """Return what the validation says."""
-    return value("__nginx_site_faults | default('', true) | trim", **variables) or ""
+    return rendering.faults(ROLE, **{**REQUIRED, **variables})
 
 
 @pytest.mark.parametrize("off", [False, "off", "false", "no", "OFF"])
@@ -261,27 +262,6 @@ def test_the_reason_is_the_authoritys_own_words() -> None:
     assert "valid for 60 more days" in sentence
 
 
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"nginx_site_tls": "letsencrypt"}, "nginx_site_tls: "),
-        ({"nginx_site_tls": "self_signed", "nginx_site_listen_tls": 80}, "nginx_site_listen_tls: HTTP has port 80 already"),
-        ({"nginx_site_http3_enabled": True}, "nginx_site_http3_enabled: has no meaning without nginx_site_tls"),
-        ({"nginx_site_hsts_max_age": 60}, "nginx_site_hsts_max_age: has no meaning without nginx_site_tls"),
-        ({"nginx_site_hsts_preload_enabled": True}, "has no meaning without nginx_site_hsts_max_age"),
-        ({"nginx_site_tls_profile": "old"}, "intermediate or modern"),
-        ({"nginx_site_tls": "acme", "nginx_site_server_names": ["192.0.2.1"]}, "signs no address"),
-        ({"nginx_site_tls": "acme", "nginx_site_server_names": ["*.a.test"]}, "needs an authority that asks DNS"),
-        ({"nginx_site_tls": "acme", "nginx_site_acme_ca_file": "/nowhere"}, "is not a file on the controller"),
-        ({"nginx_site_tls": "acme", "nginx_site_acme_directory_url": "http://a.test"}, "begins with https://"),
-        ({"nginx_site_acme_email": "me"}, "an address such as"),
-        ({"nginx_site_tls": "files"}, "nginx_site_tls_certificate_file: "),
-    ],
-)
-def test_bad_input_is_refused(variables: dict[str, Any], expected: str) -> None:
-    assert expected in faults(**{"playbook_dir": "/", **variables})
-
-
 def certificate(key: ec.EllipticCurvePrivateKey, hosts: list[str], days: int = -1) -> bytes:
     """A certificate in PEM for `hosts` that is valid for ten days, from `days` days after now on."""
     begin = datetime.now(UTC) + timedelta(days=days)
@@ -319,23 +299,27 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("one.crt", "one.key", ""),
         ("star.crt", "one.key", ""),
-        ("one.crt", "two.key", "two.key is not the key of the certificate in"),
-        ("few.crt", "one.key", "few.crt is not for www.example.org, which nginx_site_server_names has"),
-        ("nameless.crt", "one.key", "nameless.crt is not for www.example.org"),
-        ("past.crt", "one.key", "past.crt has expired"),
-        ("future.crt", "one.key", "future.crt is not valid yet"),
+        ("one.crt", "two.key", "two.key, which is not the key of the certificate in"),
+        (
+            "few.crt",
+            "one.key",
+            "few.crt, whose certificate is not for www.example.org; expected one for all of nginx_site_server_names",
+        ),
+        ("nameless.crt", "one.key", "nameless.crt, whose certificate is not for www.example.org"),
+        ("past.crt", "one.key", "past.crt, whose certificate has expired"),
+        ("future.crt", "one.key", "future.crt, whose certificate is not valid yet"),
         ("one.key", "one.key", "holds no certificate in PEM"),
         ("one.crt", "one.crt", "holds no key in PEM"),
         ("one.crt", "locked.key", "has a passphrase"),
-        ("one.crt", "none.key", "is not a file on the controller"),
-        ("none.crt", "one.key", "is not a file on the controller"),
+        ("one.crt", "none.key", "nginx_site_tls_key_file is none.key; expected a file on the controller"),
+        ("none.crt", "one.key", "nginx_site_tls_certificate_file is none.crt; expected a file on the controller"),
     ],
 )
 def test_a_pair_that_does_not_fit_is_refused_before_any_host_is_touched(
     pairs: Path, certificate: str, key: str, expected: str
 ) -> None:
     told = faults(
-        inventory_dir=str(pairs),
+        directory=str(pairs),
         nginx_site_tls="files",
         nginx_site_tls_certificate_file=certificate,
         nginx_site_tls_key_file=key,

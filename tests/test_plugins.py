@@ -20,26 +20,28 @@ Plugin = Callable[[str], ModuleType]
 @pytest.fixture(scope="module")
 def zipapp(plugin: Plugin) -> Callable[[Path], bytes]:
     """The function that packs a package."""
-    return plugin("action_plugins/django_asgi_zipapp.py").zipapp
+    return plugin("action/zipapp.py").zipapp
 
 
 @pytest.fixture(scope="module")
 def release_name(plugin: Plugin) -> Callable[[object, dict, str], str]:
     """The filter that names a release."""
-    return plugin("filter_plugins/django_asgi.py").FilterModule().filters()["django_asgi_release_name"]
+    return plugin("filter/django_asgi.py").FilterModule().filters()["release_name"]
 
 
 @pytest.fixture(scope="module")
 def caller(plugin: Plugin) -> ModuleType:
     """The action plugin that knows who calls."""
-    return plugin("action_plugins/asgictl.py")
+    return plugin("action/asgictl.py")
 
 
 def test_the_archive_is_the_same_bytes_from_another_copy(zipapp: Callable, role: Path, tmp_path: Path) -> None:
     copy = tmp_path / "asgictl"
-    copy.mkdir()
-    for file in sorted((role / "files/asgictl").glob("*.py"), reverse=True):
-        (copy / file.name).write_bytes(file.read_bytes())
+    package = role / "files/asgictl"
+    for file in sorted(package.rglob("*.py"), reverse=True):
+        target = copy / file.relative_to(package)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
     (copy / "__pycache__").mkdir()
     (copy / "notes.txt").touch()
     packed = zipapp(copy)
@@ -130,7 +132,7 @@ class Answer(Exception):
 @pytest.fixture
 def module(plugin: Plugin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict]:
     """Run the module as Ansible would, with a program that stands for asgictl; return its answer."""
-    asgictl = plugin("library/asgictl.py")
+    asgictl = plugin("modules/asgictl.py")
     calls = tmp_path / "calls"
     program = tmp_path / "asgictl"
     monkeypatch.setattr(asgictl, "ASGICTL", str(program))
@@ -185,7 +187,7 @@ def test_a_step_ends_when_nobody_waits_for_its_answer(role: Path, tmp_path: Path
     asgictl.chmod(0o755)
     program = f"""
 import sys
-sys.path.insert(0, {str(role / "library")!r})
+sys.path.insert(0, {str(role.parents[1] / "plugins/modules")!r})
 import asgictl
 asgictl.CALLER_SECONDS = 0.1
 asgictl.run([{str(asgictl)!r}], "")
@@ -247,7 +249,7 @@ def reported(live: str = "b", *order: str, previous: str | None = "a", serves: b
     ids=["all-is-done", "another-release", "hosts-that-differ", "one-is-down", "beat-is-there", "beat-moves"],
 )
 def test_hosts_are_behind_with_another_release_or_beat(plugin: Callable, fleet, releases, beat_host, behind) -> None:
-    assert plugin("filter_plugins/django_asgi.py").hosts_behind(fleet, releases, beat_host) == behind
+    assert plugin("filter/django_asgi.py").hosts_behind(fleet, releases, beat_host) == behind
 
 
 @pytest.mark.parametrize(
@@ -273,7 +275,7 @@ def test_hosts_are_behind_with_another_release_or_beat(plugin: Callable, fleet, 
     ids=["agreed", "named", "missing", "ambiguous", "first", "disagreement"],
 )
 def test_the_fleet_goes_back_to_one_release_or_none(plugin: Callable, fleet, wanted, release, fault) -> None:
-    found = plugin("filter_plugins/django_asgi.py").way_back(fleet, wanted)
+    found = plugin("filter/django_asgi.py").way_back(fleet, wanted)
     assert found["release"] == release
     assert found["fault"].startswith(fault)
     assert bool(found["fault"]) != bool(release)
@@ -290,4 +292,4 @@ def test_the_fleet_goes_back_to_one_release_or_none(plugin: Callable, fleet, wan
 )
 def test_the_key_of_the_first_host_with_a_release_names_the_fleets_releases(plugin: Plugin, fleet: list, key: str) -> None:
     hosts = {f"web{number}": {"key": own, "live": live} for number, (own, live) in enumerate(fleet)}
-    assert plugin("filter_plugins/django_asgi.py").fleet_key(hosts) == key
+    assert plugin("filter/django_asgi.py").fleet_key(hosts) == key

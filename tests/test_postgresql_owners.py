@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-PLUGIN = Path(__file__).resolve().parents[1] / "roles/postgresql_server/filter_plugins/postgresql_server.py"
+PLUGIN = Path(__file__).resolve().parents[1] / "plugins/filter/postgresql_server.py"
 specification = importlib.util.spec_from_file_location("postgresql_server_filters", PLUGIN)
 filters = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(filters)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import pytest
 from rendering import argument_specs, defaults, evaluate, render
 
 ROLE = "postgresql_server"
@@ -30,12 +29,6 @@ HOST: dict[str, Any] = {
 }
 
 
-def faults(**variables: Any) -> str:
-    """Return what the validation says of the required variables and ``variables``."""
-    found = evaluate(ROLE, "__postgresql_server_faults | default('', true) | trim", **{**REQUIRED, **variables})
-    return found or ""
-
-
 def hba(**variables: Any) -> list[str]:
     """Return the rules of access, without comments."""
     lines = render(ROLE, "pg_hba.conf.j2", **{**REQUIRED, **HOST, **variables}).splitlines()
@@ -53,12 +46,6 @@ def test_specs_and_defaults_name_the_same_variables_with_the_same_values() -> No
     assert {name for name, spec in specs.items() if not spec.get("required")} == set(values)
     assert all(spec["description"] for spec in specs.values())
     assert argument_specs(ROLE, "validate") == argument_specs(ROLE, "export") == specs
-
-
-def test_every_variable_is_checked() -> None:
-    checked = set(evaluate(ROLE, "__postgresql_server_patterns.keys() | list + __postgresql_server_ranges.keys() | list"))
-    checked |= set(evaluate(ROLE, "__postgresql_server_switches + __postgresql_server_entry_keys.keys() | list"))
-    assert checked | {"postgresql_server_settings"} == set(argument_specs(ROLE))
 
 
 def test_only_the_listed_get_in() -> None:
@@ -116,53 +103,3 @@ def test_the_certificate_names_every_address() -> None:
         ROLE, "__postgresql_server_certificate_names", **REQUIRED, **HOST, **NETWORK, postgresql_server_address="db.example.org"
     )
     assert names == "DNS:db1,DNS:db.example.org,DNS:localhost,IP:10.0.0.5"
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "expected"),
-    [
-        ("postgresql_server_database", [], "no such variable"),
-        ("postgresql_server_databases", "shop", "a list is expected"),
-        ("postgresql_server_databases", [{"owner": "shop"}], "has no name"),
-        ("postgresql_server_databases", [{"name": "Shop; drop"}], "lower-case"),
-        ("postgresql_server_databases", [{"name": "postgres"}], "belongs to PostgreSQL"),
-        ("postgresql_server_databases", [{"name": "a"}, {"name": "a"}], "same name"),
-        ("postgresql_server_databases", [{"name": "a", "user": "a"}], "is not one of name, owner"),
-        ("postgresql_server_roles", [{"name": "a", "password": 12345678}], "in quotes"),
-        ("postgresql_server_roles", [{"name": "a", "databases": ["elsewhere"]}], "is not one of postgresql_server_databases"),
-        ("postgresql_server_roles", [{"name": "a", "addresses": ["web1"]}], "an address or a network"),
-        ("postgresql_server_roles", [{"name": "a", "connection_limit": "few"}], "whole number"),
-        ("postgresql_server_port", "5432x", "whole number"),
-        ("postgresql_server_max_connections", 2, "from 5"),
-        ("postgresql_server_allowed_addresses", ["all"], "an address or a network"),
-        ("postgresql_server_address", "10.0.0.5", "can't reach"),
-        ("postgresql_server_tls_key", "/etc/key", "set both"),
-        ("postgresql_server_settings", {"port": 1}, "set postgresql_server_port instead"),
-        ("postgresql_server_settings", {"jit": None}, "a text, a number"),
-        ("postgresql_server_settings", {"a b": 1}, "not the name of a setting"),
-        ("postgresql_server_backup_schedule", "often\n", "OnCalendar"),
-        ("postgresql_server_backup_keep", 0, "from 1"),
-        ("postgresql_server_backup_directory", "/", "below a directory"),
-        ("postgresql_server_backup_enabled", "maybe", "true or false"),
-        ("postgresql_server_version", "9.6", "major version"),
-        ("postgresql_server_sslmode", "prefer", "verify-full"),
-    ],
-)
-def test_bad_input_is_refused_by_name(variable: str, value: Any, expected: str) -> None:
-    lines = faults(**{variable: value}).splitlines()
-    assert any(line.startswith(f"{variable}: ") for line in lines), lines
-    assert expected in " ".join(lines)
-
-
-def test_no_password_is_told() -> None:
-    told = faults(postgresql_server_roles=[{"name": "a", "password": "secret", "typo": 1}])
-    assert "at least 8" in told
-    assert "secret" not in told
-
-
-def test_good_input_is_accepted() -> None:
-    assert faults() == ""
-    assert (
-        faults(**NETWORK, postgresql_server_address="10.0.0.5", postgresql_server_port="5433", postgresql_server_tls_enabled="no")
-        == ""
-    )

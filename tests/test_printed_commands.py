@@ -29,7 +29,7 @@ PLAYBOOK = """
 def ansible_playbook(directory: Path, role: Path, *arguments: str, **variables: str) -> str:
     """Run ansible-playbook in `directory` with the role's filters; return its output."""
     environment = os.environ | {"ANSIBLE_CONFIG": str(role.parents[1] / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": f"{directory}/tmp"}
-    environment |= {"ANSIBLE_FILTER_PLUGINS": str(role / "filter_plugins"), "PATH": f"{BIN}:{os.environ['PATH']}", **variables}
+    environment |= {"PATH": f"{BIN}:{os.environ['PATH']}", **variables}
     command = ["ansible-playbook", *arguments]
     ran = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -66,7 +66,7 @@ def command(plugin: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
     def command(*arguments: str, **options: object) -> str:
         monkeypatch.setattr(context, "CLIARGS", CLIArgs({"inventory": C.DEFAULT_HOST_LIST} | options))
-        return plugin("filter_plugins/django_asgi_command.py").FilterModule().filters()["django_asgi_command"](*arguments)
+        return plugin("filter/command.py").FilterModule().filters()["command"](*arguments)
 
     return command
 
@@ -85,6 +85,10 @@ def test_paths_below_the_working_directory_are_relative(
     monkeypatch.chdir(tmp_path)
     inventory = (f"{tmp_path}/inventory/production", "/srv/inventory")
     assert command("status", inventory=inventory).startswith("ansible-playbook -i inventory/production -i /srv/inventory ")
+
+
+def test_a_playbook_of_the_installed_collection_is_named_as_it_was(command: Callable[..., str]) -> None:
+    assert command("rollback", args=("django_asgi.site.deploy",)) == "ansible-playbook django_asgi.site.rollback"
 
 
 def test_passwords_are_asked_for_again_and_found_in_the_same_files(

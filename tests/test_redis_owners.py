@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-PLUGIN = Path(__file__).resolve().parents[1] / "roles/redis_server/filter_plugins/redis_server.py"
+PLUGIN = Path(__file__).resolve().parents[1] / "plugins/filter/redis_server.py"
 specification = importlib.util.spec_from_file_location("redis_server_filters", PLUGIN)
 filters = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(filters)

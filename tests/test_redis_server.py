@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from rendering import argument_specs, defaults, evaluate, render
 
 ROLE = "redis_server"
 PASSWORD = 'pass word/"\\+%@:?#'
 CACHE: dict[str, Any] = {"name": "cache", "port": 6379, "password": PASSWORD, "policy": "allkeys-lru", "persistence": "none"}
-
-
-def faults(*instances: Any, **variables: Any) -> str:
-    """Return what the validation says."""
-    given = {"redis_server_owner": "shop", "redis_server_instances": list(instances), **variables}
-    found = evaluate(ROLE, "__redis_server_faults | default('', true) | trim", **given)
-    return found or ""
 
 
 def config(entry: dict[str, Any], **variables: Any) -> list[str]:
@@ -30,12 +22,6 @@ def test_specs_and_defaults_name_the_same_variables_with_the_same_values() -> No
     assert {name for name, spec in specs.items() if not spec.get("required")} == set(values)
     assert all(spec["description"] for spec in specs.values())
     assert argument_specs(ROLE, "validate") == argument_specs(ROLE, "export") == specs
-
-
-def test_every_variable_is_checked() -> None:
-    checked = set(evaluate(ROLE, "__redis_server_patterns.keys() | list + __redis_server_ranges.keys() | list"))
-    checked |= set(evaluate(ROLE, "__redis_server_switches")) | {"redis_server_instances", "redis_server_settings"}
-    assert checked == set(argument_specs(ROLE))
 
 
 def test_the_file_holds_a_digest_and_not_the_password() -> None:
@@ -72,59 +58,3 @@ def test_celery_gets_a_socket_in_the_form_that_it_reads() -> None:
     urls = evaluate(ROLE, "__redis_server_celery_urls", **given)
     assert urls["queue"] == "redis+socket://:pass%20word%2F@/run/redis-queue/redis-server.sock?virtual_host=0"
     assert urls["cache"] == evaluate(ROLE, "__redis_server_urls", **given)["cache"]
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"name": "My-cache"}, "lower-case"),
-        ({"port": 70000}, "0 to 65535"),
-        ({"password": 12345678}, "in quotes"),
-        ({"password": "short"}, "at least 8"),
-        ({"policy": "lru"}, "one of noeviction"),
-        ({"persistence": "disk"}, "none, rdb or aof"),
-        ({"maxmemory": "2 GB"}, "a size"),
-        ({"bind": "eth0"}, "an address"),
-        ({"databases": 0}, "whole number"),
-        ({"tls": "maybe"}, "true or false"),
-        ({"memory": "1gb"}, "is not one of name"),
-        ({"settings": {"requirepass": "x"}}, "set by redis_server_instances"),
-        ({"settings": {"timeout": "1\nport 1"}}, "the name of a setting"),
-    ],
-)
-def test_bad_instances_are_refused_and_no_password_is_told(change: dict[str, Any], expected: str) -> None:
-    told = faults({**CACHE, **change})
-    assert expected in told
-    assert told.startswith("redis_server_")
-    assert str(change.get("password", PASSWORD)) not in told
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "expected"),
-    [
-        ("redis_server_instance", 1, "no such variable"),
-        ("redis_server_flavour", "keydb", "redis or valkey"),
-        ("redis_server_databases", "many", "whole number"),
-        ("redis_server_socket_mode", "rw", "a mode"),
-        ("redis_server_tls_key", "/etc/key", "set both"),
-        ("redis_server_overcommit_enabled", "maybe", "true or false"),
-    ],
-)
-def test_bad_variables_are_refused_by_name(variable: str, value: Any, expected: str) -> None:
-    told = faults(CACHE, **{variable: value})
-    assert told.startswith(f"{variable}: ")
-    assert expected in told
-
-
-def test_strangers_need_a_password() -> None:
-    assert "other hosts can connect" in faults({"name": "cache", "port": 1}, redis_server_bind=["127.0.0.1", "10.0.0.5"])
-    assert faults({"name": "cache", "port": 1}) == ""
-    assert faults({"name": "cache"}, redis_server_bind=["*"]) == ""
-
-
-def test_doubles_are_refused_and_good_input_is_not() -> None:
-    assert "same name" in faults(CACHE, {"name": "cache"})
-    assert "same port" in faults(CACHE, {"name": "other", "port": "6379"})
-    assert "at least one" in faults()
-    assert "at least one" in faults("cache")
-    assert faults(CACHE, {"name": "queue"}) == ""

@@ -432,7 +432,7 @@ def test_packed_modules_are_kept_and_compiled_until_their_source_changes(tmp_pat
     (tmp_path / "play.yml").write_text(PLAY.replace("ansible.builtin.debug: {msg: here}", "one: {}") % "web")
     host = {"lab_base": base, "ansible_ssh_private_key_file": "key", "ansible_python_interpreter": sys.executable}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"web": host}}}))
-    module = tmp_path / "roles/some/library/one.py"
+    module = tmp_path / "plugins/modules/one.py"
     module.parent.mkdir(parents=True)
 
     def play(text: str) -> str:

@@ -19,7 +19,7 @@ SHARES = {"idempotence": "converge", "check": "converge"}
 
 def packed_modules(root: Path) -> Path:
     """Return the directory for the modules that Ansible has packed; another one as soon as their source changes."""
-    sources = [root / "requirements.txt", *root.glob("roles/*/library/*.py"), *root.glob("roles/*/module_utils/**/*.py")]
+    sources = [root / "requirements.txt", *root.glob("plugins/modul*/**/*.py")]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources) if path.exists())).hexdigest()
     return root / ".lab/modules" / digest[:12]
 

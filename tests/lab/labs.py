@@ -53,11 +53,13 @@ class Clone:
 
     def __init__(self, directory: Path, state: Path, port: int) -> None:
         """Copy what a lab needs; other hosts than the first are published on any free port."""
-        for part in ("ansible.cfg", "tools", "playbooks", "roles/lab"):
+        for part in ("ansible.cfg", "galaxy.yml", "tools", "playbooks", "plugins", "roles/lab"):
             target = directory / part
             target.parent.mkdir(parents=True, exist_ok=True)
             ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / part, target, ignore=ignored) if (ROOT / part).is_dir() else shutil.copy(ROOT / part, target)
+            shutil.copytree(ROOT / part, target, symlinks=True, ignore=ignored) if (ROOT / part).is_dir() else shutil.copy(
+                ROOT / part, target
+            )
         inventory = directory / "inventory/lab"
         inventory.mkdir(parents=True)
         host = {"lab_publish_http": port, "lab_base": "debian12"}

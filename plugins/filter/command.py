@@ -6,7 +6,8 @@ from pathlib import Path
 from ansible import constants as C
 from ansible import context
 
-PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
+COLLECTION = "django_asgi.site"
+PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 # What a run needs to reach the same hosts: option, its name in Ansible's arguments, what it is when it was not given.
 # Extra variables are not among them: they may hold secrets, and orders for this run alone.
 OPTIONS = (
@@ -25,7 +26,10 @@ OPTIONS = (
 
 
 def command(playbook, *variables):
-    """The command that runs playbooks/`playbook`.yml with extra `variables` ("name=value") on the hosts of this run."""
+    """The command that runs one of the collection's playbooks with extra `variables` ("name=value") on the hosts of this run.
+
+    The playbook is named as that of this run was: by the collection's name, or by its path.
+    """
     words = ["ansible-playbook"]
     for option, name, unset in OPTIONS:
         given = context.CLIARGS.get(name)
@@ -34,7 +38,8 @@ def command(playbook, *variables):
             continue
         for value in values:
             words += [option] if value is True else [option, _from_here(value)]
-    words.append(_from_here(PLAYBOOKS / f"{playbook}.yml"))
+    by_name = any(name.startswith(f"{COLLECTION}.") for name in context.CLIARGS.get("args") or ())
+    words.append(f"{COLLECTION}.{playbook}" if by_name else _from_here(PLAYBOOKS / f"{playbook}.yml"))
     for variable in variables:
         words += ["-e", variable]
     return shlex.join(words)
@@ -47,8 +52,8 @@ def _from_here(value):
 
 
 class FilterModule:
-    """The role's filter for commands."""
+    """The filter for commands."""
 
     def filters(self):
         """The filter by name."""
-        return {"django_asgi_command": command}
+        return {"command": command}

@@ -69,9 +69,9 @@ def _releases_of(fleet):
 
 
 class FilterModule:
-    """The role's filters."""
+    """The filters of the role django_asgi."""
 
     def filters(self):
         """The filters by name."""
         functions = (release_name, hosts_behind, fleet_key, way_back)
-        return {f"django_asgi_{function.__name__}": function for function in functions}
+        return {function.__name__: function for function in functions}

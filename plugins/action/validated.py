@@ -1,0 +1,93 @@
+"""Action: refuse an inventory whose variables can't work, all faults at once, on the controller alone.
+
+Arguments: `roles`, the names of roles of this collection. Their variables are taken as a play has them, with the defaults of
+their argument specs; no host is asked, and no secret is shown.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.django_asgi.site.plugins.module_utils.rules import Fault, check, typed, unknown
+
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # ansible-core before 2.19 takes each text for a template
+
+    def trust_as_template(value: str) -> str:
+        """Return the text as it is."""
+        return value
+
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+MODULE_UTILS = "ansible_collections.django_asgi.site.plugins.module_utils"
+
+
+def read(role: str) -> tuple[dict, dict, set[str]]:
+    """Return a role's options by name, its rules, and all names that it knows, those of other entry points included."""
+    entries = yaml.safe_load((ROLES / role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    rules = yaml.safe_load((ROLES / role / "vars/rules.yml").read_text())
+    known = {name for entry in entries.values() for name in entry.get("options", {})} | set(rules.pop("_exports", ()))
+    return entries["main"]["options"], rules, known
+
+
+def faults(role: str, variables: dict, inventory: dict) -> list[Fault]:
+    """Return everything that is wrong with a role's variables, which are templated; see its module_utils for `inventory`."""
+    specs, rules, known = read(role)
+    given = {name: value for name, value in variables.items() if name.startswith(f"{role}_")}
+    found = [unknown(name, known, role) for name in sorted(given.keys() - known)]
+    found += check(specs, rules, given)
+    # What a value has to do with another one can only be said of sound ones.
+    if not [fault for fault in found if fault.variable.partition(":")[0] in specs]:
+        found += importlib.import_module(f"{MODULE_UTILS}.{role}").faults(typed(specs, given), inventory)
+    return found
+
+
+class ActionModule(ActionBase):
+    """Checks the variables of roles; arguments: roles."""
+
+    _VALID_ARGS = frozenset(("roles",))
+
+    def run(self, tmp=None, task_vars=None):
+        """Fail with a sentence for each fault."""
+        super().run(tmp, task_vars)
+        inventory = {
+            "hosts": list(task_vars["hostvars"]),
+            "played": task_vars.get("ansible_play_hosts_all", []),
+            "directory": task_vars.get("inventory_dir") or task_vars.get("playbook_dir", "."),
+        }
+        found = []
+        for role in self._task.args["roles"]:
+            values, undefined = self._values(role, task_vars)
+            found += undefined or faults(role, values, inventory)
+        if found:
+            return {"failed": True, "msg": "\n".join(map(str, found))}
+        return {"changed": False}
+
+    def _values(self, role: str, task_vars: dict) -> tuple[dict, list[Fault]]:
+        """The role's variables with their templates filled in, and the faults of those where that is impossible."""
+        specs, _, _ = read(role)
+        defaults = {name: _trusted(spec["default"]) for name, spec in specs.items() if "default" in spec}
+        self._templar.available_variables = defaults | task_vars
+        named = {name for name in task_vars if name.startswith(f"{role}_")}
+        values, undefined = {}, []
+        for name in sorted(named | defaults.keys()):
+            try:
+                values[name] = self._templar.template(task_vars.get(name, defaults.get(name)))
+            except AnsibleError as error:
+                reason = " ".join(str(getattr(error, "message", error)).split())
+                undefined.append(Fault(name, f"can't be evaluated: {reason}"))
+        return values, undefined
+
+
+def _trusted(value: object) -> object:
+    """A default with its templates marked as such."""
+    if isinstance(value, str):
+        return trust_as_template(value)
+    if isinstance(value, dict):
+        return {key: _trusted(one) for key, one in value.items()}
+    return [_trusted(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,45 @@
+"""What an inventory's variables of the role postgresql_server have to do with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ansible_collections.django_asgi.site.plugins.module_utils.rules import Fault, wrong
+
+BUILT_IN = ("postgres", "template0", "template1")
+# Settings of postgresql.conf that have a variable of their own.
+RESERVED = {
+    "port": "postgresql_server_port",
+    "listen_addresses": "postgresql_server_listen_addresses",
+    "max_connections": "postgresql_server_max_connections",
+    "ssl": "postgresql_server_tls_enabled",
+    "ssl_cert_file": "postgresql_server_tls_certificate",
+    "ssl_key_file": "postgresql_server_tls_key",
+    "hba_file": "postgresql_server_roles",
+}
+
+
+def faults(values: dict, inventory: dict) -> Iterator[Fault]:
+    """Yield what is wrong with values that are sound by themselves."""
+    databases = [entry["name"] for entry in values["postgresql_server_databases"]]
+    for variable in ("postgresql_server_databases", "postgresql_server_roles"):
+        for name in {entry["name"] for entry in values[variable]} & set(BUILT_IN):
+            yield wrong(variable, name, "another name, because that one belongs to PostgreSQL itself", "has")
+    for role in values["postgresql_server_roles"]:
+        for name in role.get("databases", []):
+            if name not in databases:
+                yield wrong(
+                    f"postgresql_server_roles: {role['name']}: databases", name, "one of postgresql_server_databases", "has"
+                )
+    for name in values["postgresql_server_settings"].keys() & RESERVED.keys():
+        yield Fault(f"postgresql_server_settings: {name}", f"has a variable of its own; expected {RESERVED[name]}")
+    if bool(values["postgresql_server_tls_certificate"]) != bool(values["postgresql_server_tls_key"]):
+        yield Fault("postgresql_server_tls_key", "goes with postgresql_server_tls_certificate; expected both, or none")
+    if not values["postgresql_server_listen_addresses"]:
+        if values["postgresql_server_address"]:
+            yield Fault(
+                "postgresql_server_address", "can't be reached while postgresql_server_listen_addresses is empty; expected both"
+            )
+        if values["postgresql_server_allowed_addresses"]:
+            expected = "postgresql_server_listen_addresses with it, because nobody can come from there while that is empty"
+            yield wrong("postgresql_server_allowed_addresses", values["postgresql_server_allowed_addresses"], expected)
