@@ -8,11 +8,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from ansible.plugins.loader import init_plugin_loader
 
 ROOT = Path(__file__).resolve().parents[1]
 ROLE = ROOT / "roles/django_asgi"
 sys.path.insert(0, str(ROLE / "files"))
 pytest.register_assert_rewrite("fake_host")
+# Before anything imports from ansible_collections.
+init_plugin_loader([str(ROOT / "playbooks/collections")])
 
 from asgictl.app import App
 from fake_host import MEMORY, Systemd

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 from jinja2 import Environment
 
@@ -26,8 +25,7 @@ ROLES = Path(__file__).resolve().parent.parent / "roles"
 
 @cache
 def _loader() -> DataLoader:
-    """Return the one DataLoader, with Ansible's own plugins (filters, lookups) and the collection's found."""
-    init_plugin_loader([str(ROLES.parent / "playbooks/collections")])
+    """Return the one DataLoader; conftest.py has the collection's plugins found."""
     _compile_once()
     return DataLoader()
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ansible_collections.django_asgi.site.plugins.module_utils.postgresql_server import all_roles, urls
+
 RECORD_FORMAT = 1
 # What a server has once: two owners may leave it to each other (empty), or have to mean the same.
 SHARED = {
@@ -187,5 +189,5 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        functions = [record, read, everyone, clashes, leftovers, without, compose, access_rules, backup_targets]
+        functions = [record, read, everyone, clashes, leftovers, without, compose, access_rules, backup_targets, all_roles, urls]
         return {f"postgresql_server_{function.__name__}": function for function in functions}

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ansible_collections.django_asgi.site.plugins.module_utils.redis_server import described, instances
+
 RECORD_FORMAT = 1
 
 
@@ -74,5 +76,5 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        functions = [record, read, leftovers, moved, clashes]
+        functions = [record, read, leftovers, moved, clashes, instances, described]
         return {f"redis_server_{function.__name__}": function for function in functions}

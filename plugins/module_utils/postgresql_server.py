@@ -1,9 +1,10 @@
-"""What an inventory's variables of the role postgresql_server have to do with each other."""
+"""The databases and roles of the role postgresql_server: what an inventory may ask for, and what comes of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ansible_collections.django_asgi.site.plugins.module_utils.addresses import bracketed, userinfo
 from ansible_collections.django_asgi.site.plugins.module_utils.rules import Fault, wrong
 
 BUILT_IN = ("postgres", "template0", "template1")
@@ -43,3 +44,32 @@ def faults(values: dict, inventory: dict) -> Iterator[Fault]:
         if values["postgresql_server_allowed_addresses"]:
             expected = "postgresql_server_listen_addresses with it, because nobody can come from there while that is empty"
             yield wrong("postgresql_server_allowed_addresses", values["postgresql_server_allowed_addresses"], expected)
+
+
+def owner_of(database: dict) -> str:
+    """Return the role that owns a database."""
+    return database.get("owner", database["name"])
+
+
+def all_roles(roles: list[dict], databases: list[dict]) -> list[dict]:
+    """Return the roles with those that are only named as owners."""
+    named = [role["name"] for role in roles]
+    owners = dict.fromkeys(owner_of(database) for database in databases)
+    return roles + [{"name": name} for name in owners if name not in named]
+
+
+def urls(databases: list[dict], roles: list[dict], address: str, port: int | str, sslmode: str) -> dict[str, str]:
+    """Return the URL of each database by its name, for its owner, with the password where that has one.
+
+    Without an `address` it leads over the socket, whose directory is a parameter, because not every parser decodes one in the
+    host's place.
+    """
+    passwords = {role["name"]: role.get("password") for role in roles}
+    found = {}
+    for database in databases:
+        name, owner = database["name"], owner_of(database)
+        login = userinfo(owner, passwords.get(owner))
+        over_socket = f"/{name}?host=/var/run/postgresql" + (f"&port={port}" if int(port) != 5432 else "")
+        place = f"{bracketed(address)}:{port}/{name}?sslmode={sslmode}" if address else over_socket
+        found[name] = f"postgresql://{login}{place}"
+    return found
