@@ -190,7 +190,7 @@ import sys
 sys.path.insert(0, {str(role.parents[1] / "plugins/modules")!r})
 import asgictl
 asgictl.CALLER_SECONDS = 0.1
-asgictl.run([{str(asgictl)!r}], "")
+asgictl.run([{str(asgictl)!r}], "the request")
 """
     caller = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     if not reader:

@@ -62,6 +62,8 @@ def run(command, request):
             try:
                 return (*process.communicate(request, timeout=CALLER_SECONDS), process.returncode)
             except subprocess.TimeoutExpired:
+                # It is on its way, and can't be sent twice.
+                request = None
                 if not caller_waits():
                     os.killpg(process.pid, signal.SIGTERM)
 
