@@ -1,5 +1,6 @@
 """A change reaches what it has to and no more; a change that a server would not take reaches nothing."""
 
+import json
 import re
 
 import pytest
@@ -15,7 +16,6 @@ FILES = "cat /etc/postgresql/*/main/conf.d/postgresql_server.conf /etc/postgresq
     ("variables", "reason"),
     [
         ({"postgresql_server_settings": {"work_mem": "lots"}}, "invalid value for parameter"),
-        ({"postgresql_server_allowed_addresses": ["10.0.0.0/40"]}, "pg_hba.conf: line"),
         ({"postgresql_server_settings": {"shared_preload_libraries": "no_such_library"}}, "goes on with the former"),
     ],
 )
@@ -25,6 +25,22 @@ def test_what_postgresql_would_not_take_leaves_it_as_it_is(variables, reason, pl
     assert sql("select 1") == "1"
     after = host.check_output(FILES)
     assert after == before
+
+
+def test_a_rule_of_access_that_another_record_brings_and_postgresql_would_not_take(playbook, host, sql):
+    records = "/etc/postgresql_server"
+    own = host.check_output("ls %s | head -n 1", records)
+    record = json.loads(host.file(f"{records}/{own}").content_string)
+    role = next(iter(record["roles"].values())) | {"password": True, "loopback": True, "databases": ["other"]}
+    role["addresses"] = ["10.0.0.0/40"]
+    other = record | {"owner": "other", "databases": {}, "roles": {"other": role}}
+    before = host.check_output(FILES)
+    host.check_output("echo %s >%s/other.json", json.dumps(other), records)
+    output = playbook("data", "--tags=postgresql_server", fails=True)
+    host.check_output("rm %s/other.json", records)
+    assert "pg_hba.conf: line" in output
+    assert sql("select 1") == "1"
+    assert host.check_output(FILES) == before
 
 
 def test_a_setting_that_needs_no_restart_gets_none(playbook, sql):
