@@ -95,9 +95,11 @@ def test_an_interrupted_deploy_leaves_no_program_of_the_app_running(host, playbo
     (project / "manage.py").write_text(f"import sys, time\nif sys.argv[1] == 'check':\n    time.sleep(3600)\n{text}")
     run = playbook.start("release", django_asgi_source=str(project))
     running = "pgrep --full --uid sample 'venv/bin/python - WARNING'"
-    wait_until(lambda: host.run(running).rc == 0)
-    os.killpg(run.pid, signal.SIGINT)
-    run.communicate()
+    try:
+        wait_until(lambda: host.run(running).rc == 0)
+    finally:
+        os.killpg(run.pid, signal.SIGINT)
+        run.communicate()
     wait_until(lambda: host.run(running).rc != 0)
     wait_until(lambda: host.run("pgrep --full 'asgictl --app sample call'").rc != 0)
     playbook("release")
