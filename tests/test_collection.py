@@ -38,7 +38,7 @@ def test_the_archive_holds_what_a_user_needs_and_nothing_else(installed: Path) -
     with tarfile.open(archive) as content:
         names = {name.partition("/")[0] for name in content.getnames()}
     assert names == {
-        "CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "inventory", "meta", "playbooks", "plugins", "roles",
+        "CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "docs", "inventory", "meta", "playbooks", "plugins", "roles",
     }  # fmt: skip
 
 
