@@ -34,11 +34,11 @@ def test_a_link_in_place_of_a_served_directory_is_not_followed(host, playbook):
     try:
         output = playbook("deploy", fails=True)
         assert "/var/lib/sample/media" in output
-        assert host.check_output("stat --format=%%U:%%a /root/target") == "root:700"
+        assert host.check_output("stat --format=%U:%a /root/target") == "root:700"
     finally:
         host.check_output("rm /var/lib/sample/media && mv /var/lib/sample/kept /var/lib/sample/media")
     playbook("deploy")
-    assert host.check_output("stat --format=%%U:%%G:%%a /var/lib/sample/media") == "sample:www-data:2750"
+    assert host.check_output("stat --format=%U:%G:%a /var/lib/sample/media") == "sample:www-data:2750"
 
 
 def wheel() -> bytes:
