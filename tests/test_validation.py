@@ -516,3 +516,9 @@ def test_the_modules_of_the_rules_are_named_like_their_roles() -> None:
     for role in ROLE_NAMES:
         module = importlib.import_module(f"ansible_collections.django_asgi.site.plugins.module_utils.{role}")
         assert callable(module.faults)
+
+
+def test_some_of_the_variables_can_be_checked_alone() -> None:
+    validated = importlib.import_module("ansible_collections.django_asgi.site.plugins.action.validated")
+    found = validated.faults("nginx_site", {"nginx_site_name": "a/b", "nginx_site_listen": 0}, {}, ["nginx_site_name"])
+    assert [fault.variable for fault in found] == ["nginx_site_name"]

@@ -1,7 +1,7 @@
 """Action: refuse an inventory whose variables can't work, all faults at once, on the controller alone.
 
-Arguments: `roles`, the names of roles of this collection. Their variables are taken as a play has them, with the defaults of
-their argument specs; no host is asked, and no secret is shown.
+Arguments: `roles`, the names of roles of this collection, and `variables`, for which of their variables it is, by default all.
+They are taken as a play has them, with the defaults of the argument specs; no host is asked, and no secret is shown.
 """
 
 from __future__ import annotations
@@ -35,9 +35,14 @@ def read(role: str) -> tuple[dict, dict, set[str]]:
     return entries["main"]["options"], rules, known
 
 
-def faults(role: str, variables: dict, inventory: dict) -> list[Fault]:
-    """Return everything that is wrong with a role's variables, which are templated; see its module_utils for `inventory`."""
+def faults(role: str, variables: dict, inventory: dict, only: list[str] | None = None) -> list[Fault]:
+    """Return everything that is wrong with a role's variables, or with `only` some of them; their templates are filled in.
+
+    See the role's module_utils for `inventory`.
+    """
     specs, rules, known = read(role)
+    if only:
+        return list(check({name: specs[name] for name in only}, rules, variables))
     given = {name: value for name, value in variables.items() if name.startswith(f"{role}_")}
     found = [unknown(name, known, role) for name in sorted(given.keys() - known)]
     found += check(specs, rules, given)
@@ -48,9 +53,9 @@ def faults(role: str, variables: dict, inventory: dict) -> list[Fault]:
 
 
 class ActionModule(ActionBase):
-    """Checks the variables of roles; arguments: roles."""
+    """Checks the variables of roles; arguments: roles, variables."""
 
-    _VALID_ARGS = frozenset(("roles",))
+    _VALID_ARGS = frozenset(("roles", "variables"))
 
     def run(self, tmp=None, task_vars=None):
         """Fail with a sentence for each fault."""
@@ -62,20 +67,21 @@ class ActionModule(ActionBase):
         }
         found = []
         for role in self._task.args["roles"]:
-            values, undefined = self._values(role, task_vars)
-            found += undefined or faults(role, values, inventory)
+            only = self._task.args.get("variables")
+            values, undefined = self._values(role, task_vars, only)
+            found += undefined or faults(role, values, inventory, only)
         if found:
             return {"failed": True, "msg": "\n".join(map(str, found))}
         return {"changed": False}
 
-    def _values(self, role: str, task_vars: dict) -> tuple[dict, list[Fault]]:
+    def _values(self, role: str, task_vars: dict, only: list[str] | None) -> tuple[dict, list[Fault]]:
         """The role's variables with their templates filled in, and the faults of those where that is impossible."""
         specs, _, _ = read(role)
         defaults = {name: _trusted(spec["default"]) for name, spec in specs.items() if "default" in spec}
         self._templar.available_variables = defaults | task_vars
         named = {name for name in task_vars if name.startswith(f"{role}_")}
         values, undefined = {}, []
-        for name in sorted(named | defaults.keys()):
+        for name in only or sorted(named | defaults.keys()):
             try:
                 values[name] = self._templar.template(task_vars.get(name, defaults.get(name)))
             except AnsibleError as error:
