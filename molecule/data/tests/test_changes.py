@@ -29,8 +29,7 @@ def test_what_postgresql_would_not_take_leaves_it_as_it_is(variables, reason, pl
 
 def test_a_rule_of_access_that_another_record_brings_and_postgresql_would_not_take(playbook, host, sql):
     records = "/etc/postgresql_server"
-    own = host.check_output("ls %s | head -n 1", records)
-    record = json.loads(host.file(f"{records}/{own}").content_string)
+    record = json.loads(host.file(f"{records}/data.json").content_string)
     role = next(iter(record["roles"].values())) | {"password": True, "loopback": True, "databases": ["other"]}
     role["addresses"] = ["10.0.0.0/40"]
     other = record | {"owner": "other", "databases": {}, "roles": {"other": role}}
