@@ -30,8 +30,8 @@ def test_what_postgresql_would_not_take_leaves_it_as_it_is(variables, reason, pl
 def test_a_rule_of_access_that_another_record_brings_and_postgresql_would_not_take(playbook, host, sql):
     records = "/etc/postgresql_server"
     record = json.loads(host.file(f"{records}/data.json").content_string)
-    role = next(iter(record["roles"].values())) | {"password": True, "loopback": True, "databases": ["other"]}
-    role["addresses"] = ["10.0.0.0/40"]
+    role = next(iter(record["roles"].values())) | {"password": True, "loopback": True, "encrypted": True}
+    role |= {"databases": ["other"], "addresses": ["10.0.0.0/40"]}
     other = record | {"owner": "other", "databases": {}, "roles": {"other": role}}
     before = host.check_output(FILES)
     host.check_output("echo %s >%s/other.json", json.dumps(other), records)
