@@ -67,7 +67,7 @@ def test_a_pair_of_the_users_own_is_installed_and_shown_nowhere(edge, edge_play,
     ("certificate", "key", "expected"),
     [
         ("right", "other", "is not the key of the certificate in"),
-        ("other", "other", "is not for www.sample.test, which nginx_site_server_names has"),
+        ("other", "other", "whose certificate is not for www.sample.test; expected one for all of nginx_site_server_names"),
         ("weak", "weak", "nginx does not accept the certificate"),
     ],
 )
