@@ -180,6 +180,14 @@ def test_ansible_is_shown_the_step_and_nothing_that_was_sent(module: Callable) -
     assert result["invocation"] == {"module_args": {"app": "shop", "do": "stage"}}
 
 
+def test_what_could_not_be_finished_is_a_warning(module: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    warned = []
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda self, warning: warned.append(warning))
+    result = module('{"changed": true, "warnings": ["The history can not be written."]}', do="commit", token="t")
+    assert warned == ["The history can not be written."]
+    assert "warnings" not in result
+
+
 @pytest.mark.parametrize("reader", [True, False], ids=["controller-waits", "controller-has-gone"])
 def test_a_step_ends_when_nobody_waits_for_its_answer(role: Path, tmp_path: Path, reader: bool) -> None:
     asgictl = tmp_path / "asgictl"

@@ -107,6 +107,8 @@ def main():
     except ValueError:
         last = ((errors or output).strip().splitlines() or ["it said nothing"])[-1]
         module.fail_json(msg=f"asgictl stopped in the step {parameters['do']}: {last}\n{errors}", **shown)
+    for warning in answer.pop("warnings", []):
+        module.warn(warning)
     if status:
         details = answer.pop("details", "")
         answer["msg"] = "\n".join(filter(None, [answer["msg"], details]))
