@@ -348,6 +348,27 @@ def test_parallel_stages_run_at_the_same_time_and_in_their_order(tmp_path):
     assert list(stages.times) and stages.summary().index("  a") < stages.summary().index("  b")
 
 
+def test_an_interrupt_while_a_command_starts_ends_it_too(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.path.insert(0, {str(ROOT / 'tools')!r})\n"
+        "import stages; from functools import partial; from pathlib import Path\n"
+        f"stages.ROOT = Path({str(tmp_path)!r}); stages.LOGS = stages.ROOT / 'logs'; s = stages.Stages()\n"
+        "class Popen(stages.subprocess.Popen):\n"
+        "    def __init__(self, *arguments, **options):\n"
+        "        super().__init__(*arguments, **options)\n"
+        "        print(self.pid, flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(1)\n"
+        "stages.subprocess.Popen = Popen\n"
+        "s.together({'a': partial(s.run, 'a', 'sleep', '100', cwd=stages.ROOT)})\n"
+    )
+    run = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
+    assert "KeyboardInterrupt" in run.stderr
+    assert not Path(f"/proc/{run.stdout.split()[-1]}").exists()
+
+
 def test_an_interrupt_ends_all_lanes_with_all_that_they_started(tmp_path):
     for name in "ab":
         # What a test of a scenario starts has a session of its own.

@@ -36,6 +36,8 @@ class Stages:
         self.tests: dict[str, int] = {}
         self.order: list[str] = []
         self.running: set[subprocess.Popen] = set()
+        # An interrupt in the middle of a start would miss what is started.
+        self.starting = threading.Lock()
         self.stopped = False
         self.terminal = threading.Lock()
 
@@ -68,11 +70,12 @@ class Stages:
         """Run jobs in their order, as many at once as there are lanes; return the errors of those that failed, by name."""
         self.order += jobs
         with ThreadPoolExecutor(self.lanes) as executor:
-            futures = {name: executor.submit(job) for name, job in jobs.items()}
             try:
+                futures = {name: executor.submit(job) for name, job in jobs.items()}
                 errors = {name: future.exception() for name, future in futures.items()}
             except KeyboardInterrupt:
-                self.stopped = True
+                with self.starting:
+                    self.stopped = True
                 executor.shutdown(wait=False, cancel_futures=True)
                 end(list(self.running))
                 raise
@@ -95,23 +98,26 @@ class Stages:
         return [name for name in self.times if name not in wanted] + wanted
 
     def _start(self, name: str, command: list[str], cwd: Path, env: dict[str, str]) -> subprocess.Popen:
-        """Start a command in a process group of its own, so that it ends when and how the runner wants it to."""
+        """Start a command in a process group of its own; raise StageError if the run has been interrupted."""
         self._show(name, f"== {name}: {shlex.join(command)}\n")
         colour = "1" if sys.stdout.isatty() else "0"
         # Compiled once: without its bytecode, each start of Ansible takes twice the time.
         common = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "", "ANSIBLE_FORCE_COLOR": colour, "PY_COLORS": colour}
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env={"COLUMNS": "150", **os.environ, **common, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        self.running.add(process)
+        with self.starting:
+            if self.stopped:
+                raise StageError(f"{name} was interrupted")
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env={"COLUMNS": "150", **os.environ, **common, **env},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+            self.running.add(process)
         return process
 
     def _show(self, name: str, line: str) -> None:

@@ -23,6 +23,8 @@ LINTERS = {
 }
 # A file's tests share its fixtures, so they run in one process; more than there are cores, for some only wait.
 SIDE_BY_SIDE = ["--numprocesses=3", "--dist=loadfile"]
+# A test that hangs ends the run with its name and where it hung.
+HANGS = ["--max-worker-restart=0", "--override-ini=faulthandler_timeout=300", "--override-ini=faulthandler_exit_on_timeout=true"]
 # The longest first, so that no lane is left alone with it at the end; what is not named here comes before them.
 LONGEST_FIRST = ["release", "data", "default", "tls", "fleet", "metrics", "full", "edge"]
 # A lookup of ansible.builtin.password holds its lock for a moment; one that is older was left by a killed run.
@@ -60,7 +62,7 @@ def known(stages: Stages, everything: bool = True, root: Path = ROOT) -> dict[st
     """
     python, python_of_sample = BIN / "python", ROOT / ".venv-sample_app/bin/python"
     unit = {
-        "unit": partial(pytest, stages, "unit", python, *SIDE_BY_SIDE, "--ignore=tests/lab", "tests"),
+        "unit": partial(pytest, stages, "unit", python, *SIDE_BY_SIDE, *HANGS, "--ignore=tests/lab", "tests"),
         "unit/sample_app": partial(pytest, stages, "unit/sample_app", python_of_sample, cwd=ROOT / "sample_app"),
     }
     lint = {name: partial(stages.run, name, BIN / program, *options) for name, (program, *options) in LINTERS.items()}
