@@ -63,11 +63,11 @@ def test_off_is_off_however_yaml_read_it(off: object) -> None:
     assert faults(nginx_site_tls=off) == ""
     assert "ssl" not in site(nginx_site_tls=off)
     assert "listen 80;" in site(nginx_site_tls=off)
-    assert value("__nginx_site_address", nginx_site_tls=off, nginx_site_listen=8080) == "http://127.0.0.1:8080"
+    assert value("nginx_site_exports.address", nginx_site_tls=off, nginx_site_listen=8080) == "http://127.0.0.1:8080"
 
 
 def test_the_address_has_the_scheme_and_port_of_the_edge() -> None:
-    assert value("__nginx_site_address", nginx_site_tls="self_signed", nginx_site_listen_tls=8443) == "https://127.0.0.1:8443"
+    assert value("nginx_site_exports.address", nginx_site_tls="self_signed", nginx_site_listen_tls=8443) == "https://127.0.0.1:8443"
 
 
 def test_key_and_certificate_are_one_file() -> None:

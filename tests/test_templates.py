@@ -260,16 +260,16 @@ def test_the_number_of_workers_is_a_number_or_auto(workers: object, expected: ob
 @pytest.mark.parametrize(("workers", "expected"), [(4, 2000), ("2", 1000), ("auto", 0)])
 def test_the_edge_gets_the_connections_of_all_workers(workers: object, expected: int) -> None:
     given = {"django_asgi_workers": workers, "django_asgi_worker_connections": 500}
-    assert evaluate(ROLE, "__django_asgi_max_connections", **given) == expected
+    assert evaluate(ROLE, "django_asgi_exports.max_connections", **given) == expected
 
 
 def test_the_edge_gets_the_live_links_socket_and_both_static_directories() -> None:
     name = {"django_asgi_name": "shop"}
-    assert evaluate(ROLE, "__django_asgi_upstream_socket", **name) == "/opt/shop/live/socket"
-    assert evaluate(ROLE, "__django_asgi_static_directories", **name) == [
+    assert evaluate(ROLE, "django_asgi_exports.socket", **name) == "/opt/shop/live/socket"
+    assert evaluate(ROLE, "django_asgi_exports.static_directories", **name) == [
         "/opt/shop/live/static",
         "/opt/shop/static-pool",
     ]
-    assert evaluate(ROLE, "__django_asgi_media_directory", **name) == ""
-    media = evaluate(ROLE, "__django_asgi_media_directory", django_asgi_media_url="/media/", **name)
+    assert evaluate(ROLE, "django_asgi_exports.media_directory", **name) == ""
+    media = evaluate(ROLE, "django_asgi_exports.media_directory", django_asgi_media_url="/media/", **name)
     assert media == "/var/lib/shop/media"

@@ -143,6 +143,7 @@ REFUSED = {
         ({"requests_buckets": []}, "requests_buckets is empty; expected at least 1: a number of seconds"),
         ({"requests_buckets": [1, 0.5]}, "requests_buckets is [1, 0.5]; expected each number to be larger"),
         ({"apt_cache_valid_time": -1}, "apt_cache_valid_time is -1; expected"),
+        ({"nginx_tool": "nginx-site"}, "nginx_tool is nginx-site; expected an absolute path"),
     ],
     "nginx_site": [
         ({"lisen": 80}, "lisen is no variable of the role nginx_site; did you mean nginx_site_listen?"),

@@ -1,0 +1,28 @@
+"""The house's own rules: what crosses a role, and where programs may stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+
+
+def texts(*folders: Path) -> dict[str, str]:
+    """The YAML files and templates below these folders, by their path."""
+    files = [file for folder in folders for file in folder.rglob("*") if file.suffix in (".yml", ".j2") and file.is_file()]
+    return {str(file.relative_to(ROOT)): file.read_text() for file in files if "ansible_collections" not in file.parts}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_private_name_of_a_role_stands_outside_it(role: str) -> None:
+    others = [ROOT / "roles" / other for other in ROLES if other != role]
+    found = texts(ROOT / "playbooks", ROOT / "inventory/example", *others)
+    assert {path for path, text in found.items() if re.search(rf"\b__{role}_", text)} == set()
+
+
+def test_there_are_no_programs_in_jinja() -> None:
+    folders = [ROOT / "roles" / role / part for role in ROLES for part in ("vars", "defaults", "tasks")]
+    found = [line for text in texts(*folders).values() for line in text.splitlines() if re.search(r"\{%-? *(set|for)\b", line)]
+    assert len(found) <= 3, found
