@@ -24,17 +24,18 @@ def site(**variables: Any) -> str:
     return render(ROLE, "site.conf.j2", **REQUIRED, **variables)
 
 
+def nginx_of(configuration: str = "", **changes: Any) -> dict[str, Any]:
+    """Return what nginx_site_info reports of a host with nginx."""
+    facts = {"present": True, "broken": "", "configuration": configuration, "build": "", "from_debian": True}
+    return {"nginx": {**facts, "changed_files": "", "stock_link": "", **changes}}
+
+
 def on_host(expression: str, files: dict[str, str], changed: str = "", **variables: Any) -> Any:
     """Evaluate ``expression`` for a host with these configuration ``files``, those in ``changed`` edited by its owner."""
     dump = "".join(f"# configuration file {path}:\n{text}\n" for path, text in files.items())
-    stock = {"lnk_source": "/etc/nginx/sites-available/default"} if "/etc/nginx/sites-enabled/default" in files else {}
-    found = {
-        "__nginx_site_binary": {"stat": {"exists": True}},
-        "__nginx_site_dump": {"rc": 0, "stdout": dump},
-        "__nginx_site_changed_files": {"rc": 1 if changed else 0, "stdout": changed},
-        "__nginx_site_stock_link": {"stat": stock},
-    }
-    return evaluate(ROLE, expression, **{**REQUIRED, **found, **variables})
+    stock = "/etc/nginx/sites-available/default" if "/etc/nginx/sites-enabled/default" in files else ""
+    nginx = nginx_of(dump, changed_files=changed, stock_link=stock, from_debian=variables.pop("from_debian", True))
+    return evaluate(ROLE, expression, **{**REQUIRED, "__nginx_site_host": nginx, **variables})
 
 
 def block(text: str, head: str) -> str:
@@ -191,16 +192,16 @@ def test_address_family_and_port() -> None:
 
 def test_catch_all_takes_both_addresses_of_a_fresh_host() -> None:
     files = {"/etc/nginx/nginx.conf": "", "/etc/nginx/sites-enabled/default": STOCK_DEFAULT}
-    assert on_host("__nginx_site_stock_unwanted", files) is True
-    assert on_host("__nginx_site_catch_all_addresses", files) == ["80", "[::]:80"]
+    assert on_host("__nginx_site_plan.stock_unwanted", files) is True
+    assert on_host("__nginx_site_plan.catch_all.addresses", files) == ["80", "[::]:80"]
 
 
 def test_edited_welcome_page_stays_and_keeps_its_default_server() -> None:
     files = {"/etc/nginx/sites-enabled/default": STOCK_DEFAULT}
     changed = "??5?????? c /etc/nginx/sites-available/default\n"
-    assert on_host("__nginx_site_stock_unwanted", files, changed) is False
-    assert on_host("__nginx_site_catch_all_addresses", files, changed) == []
-    assert on_host("__nginx_site_catch_all_wanted", files, changed) is False
+    assert on_host("__nginx_site_plan.stock_unwanted", files, changed) is False
+    assert on_host("__nginx_site_plan.catch_all.addresses", files, changed) == []
+    assert on_host("__nginx_site_plan.catch_all.wanted", files, changed) is False
 
 
 @pytest.mark.parametrize(
@@ -218,34 +219,33 @@ def test_edited_welcome_page_stays_and_keeps_its_default_server() -> None:
 )
 def test_another_default_server_is_left_alone(listen: str, left: list[str]) -> None:
     files = {"/etc/nginx/conf.d/own.conf": f"server {{ listen {listen}; }}"}
-    assert on_host("__nginx_site_catch_all_addresses", files) == left
+    assert on_host("__nginx_site_plan.catch_all.addresses", files) == left
 
 
 def test_catch_all_belongs_to_the_site_that_wrote_it_while_that_is_there() -> None:
     catch_all = {"/etc/nginx/sites-enabled/nginx_site-catch-all-80.conf": "# Kept by site: first\n" + STOCK_DEFAULT}
     first = {"/etc/nginx/sites-enabled/first.conf": "# nginx_site: first\n"}
-    assert on_host("__nginx_site_catch_all_is_mine", {**catch_all, **first}) is False
-    assert on_host("__nginx_site_catch_all_is_mine", catch_all) is True
-    assert on_host("__nginx_site_catch_all_addresses", {**catch_all, **first}) == ["80", "[::]:80"]
+    assert on_host("__nginx_site_plan.catch_all.is_mine", {**catch_all, **first}) is False
+    assert on_host("__nginx_site_plan.catch_all.is_mine", catch_all) is True
+    assert on_host("__nginx_site_plan.catch_all.addresses", {**catch_all, **first}) == ["80", "[::]:80"]
 
 
 def test_catch_all_of_a_former_port_goes() -> None:
     link = "/etc/nginx/sites-enabled/nginx_site-catch-all-8080.conf"
-    assert on_host("__nginx_site_catch_alls_unwanted", {link: "# Kept by site: my-shop\n"}) == [link]
+    assert on_host("__nginx_site_plan.catch_alls_unwanted", {link: "# Kept by site: my-shop\n"}) == [link]
     others = {link: "# Kept by site: my-shop\n", "/etc/nginx/sites-enabled/b.conf": "# nginx_site: b\n"}
-    assert on_host("__nginx_site_catch_alls_unwanted", others) == []
+    assert on_host("__nginx_site_plan.catch_alls_unwanted", others) == []
 
 
 def test_main_config_is_replaced_only_if_untouched_or_ours() -> None:
     path = "/etc/nginx/nginx.conf"
     changed = f"??5?????? c {path}\n"
-    wanted = "__nginx_site_main_config_wanted"
+    wanted = "__nginx_site_plan.main_config_wanted"
     assert on_host(wanted, {path: "events {}"}) is True
     assert on_host(wanted, {path: "events {}"}, changed) is False
     assert on_host(wanted, {path: OURS}, changed) is True
     assert on_host(wanted, {path: OURS}, changed, nginx_site_main_config_enabled="no") is False
-    not_debian = {"__nginx_site_changed_files": {"rc": 1, "stdout": ""}}
-    assert on_host(wanted, {path: "events {}"}, **not_debian) is False
+    assert on_host(wanted, {path: "events {}"}, from_debian=False) is False
 
 
 def test_what_another_site_keeps_of_the_host_stays() -> None:
@@ -255,26 +255,26 @@ def test_what_another_site_keeps_of_the_host_stays() -> None:
         "/etc/nginx/sites-enabled/default": STOCK_DEFAULT,
         "/etc/nginx/sites-enabled/blog.conf": keeping,
     }
-    assert on_host("__nginx_site_main_config_wanted", files) is False
-    assert on_host("__nginx_site_stock_unwanted", files) is False
+    assert on_host("__nginx_site_plan.main_config_wanted", files) is False
+    assert on_host("__nginx_site_plan.stock_unwanted", files) is False
     alone = {**files, "/etc/nginx/sites-enabled/blog.conf": site()}
-    assert on_host("__nginx_site_main_config_wanted", alone) is True
-    assert on_host("__nginx_site_stock_unwanted", alone) is True
+    assert on_host("__nginx_site_plan.main_config_wanted", alone) is True
+    assert on_host("__nginx_site_plan.stock_unwanted", alone) is True
 
 
 def test_highest_limit_wins_among_sites_and_the_last_one_decides_alone() -> None:
     alone = {"/etc/nginx/nginx.conf": OURS}
     shared = {**alone, "/etc/nginx/sites-enabled/b.conf": "# nginx_site: b\n"}
-    assert on_host("__nginx_site_worker_connections | int", alone) == 8192
+    assert on_host("__nginx_site_plan.worker_connections | int", alone) == 8192
     for_many = {"nginx_site_max_connections": 12000}
-    assert on_host("__nginx_site_worker_connections | int", alone, **for_many) == 25024
-    assert on_host("__nginx_site_worker_open_files | int", alone, **for_many) == 50048
-    assert on_host("__nginx_site_worker_connections | int", shared) == 20000
-    assert on_host("__nginx_site_worker_open_files | int", shared) == 40000
+    assert on_host("__nginx_site_plan.worker_connections | int", alone, **for_many) == 25024
+    assert on_host("__nginx_site_plan.worker_open_files | int", alone, **for_many) == 50048
+    assert on_host("__nginx_site_plan.worker_connections | int", shared) == 20000
+    assert on_host("__nginx_site_plan.worker_open_files | int", shared) == 40000
 
 
 def test_main_config_and_catch_all_text() -> None:
-    found = {"__nginx_site_dump": {"stdout": ""}, "__nginx_site_binary": {"stat": {"exists": True}}}
+    found = {"__nginx_site_host": nginx_of()}
     text = render(ROLE, "nginx.conf.j2", **REQUIRED, **found)
     assert "worker_connections 8192;" in text
     assert "worker_rlimit_nofile 16384;" in text
@@ -283,7 +283,7 @@ def test_main_config_and_catch_all_text() -> None:
         ROLE, "nginx.conf.j2", **REQUIRED, **found, nginx_site_worker_shutdown_timeout="10m"
     )
     assert "include /etc/nginx/sites-enabled/*;" in text
-    catch_all = render(ROLE, "catch-all.conf.j2", **REQUIRED, **found, __nginx_site_stock_link={"stat": {}})
+    catch_all = render(ROLE, "catch-all.conf.j2", **REQUIRED, **found)
     assert "listen 80 default_server;" in catch_all
     assert "client_header_timeout 10s;" in catch_all
     assert "return 444;" in catch_all

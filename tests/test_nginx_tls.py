@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from rendering import evaluate, render
+from test_nginx_site import nginx_of
 
 ROLE = "nginx_site"
 REQUIRED: dict[str, Any] = {
@@ -29,11 +30,7 @@ FILE = "/etc/nginx/tls/my-shop.pem"
 def host(build: str = DEBIAN_13, dump: str = "", **certificate: Any) -> dict[str, Any]:
     """What a host says of itself: nginx's build and configuration, and the certificate that it has."""
     return {
-        "__nginx_site_binary": {"stat": {"exists": True}},
-        "__nginx_site_dump": {"rc": 0, "stdout": dump},
-        "__nginx_site_changed_files": {"rc": 0, "stdout": ""},
-        "__nginx_site_stock_link": {"stat": {}},
-        "__nginx_site_tls_version": {"stderr": build},
+        "__nginx_site_host": nginx_of(dump, build=build),
         "__nginx_site_tls_looked": {"stdout": json.dumps(certificate) if certificate else ""},
     }
 
@@ -67,7 +64,9 @@ def test_off_is_off_however_yaml_read_it(off: object) -> None:
 
 
 def test_the_address_has_the_scheme_and_port_of_the_edge() -> None:
-    assert value("nginx_site_exports.address", nginx_site_tls="self_signed", nginx_site_listen_tls=8443) == "https://127.0.0.1:8443"
+    assert (
+        value("nginx_site_exports.address", nginx_site_tls="self_signed", nginx_site_listen_tls=8443) == "https://127.0.0.1:8443"
+    )
 
 
 def test_key_and_certificate_are_one_file() -> None:
@@ -176,18 +175,18 @@ def test_who_asks_for_an_address_that_is_served_names_nobody_and_is_let_in() -> 
 def test_the_catch_all_for_https_comes_and_goes_with_tls() -> None:
     link = "/etc/nginx/sites-enabled/nginx_site-catch-all-443.conf"
     found = host(dump=f"# configuration file {link}:\n# Kept by site: my-shop\nserver {{ listen 443 ssl default_server; }}\n")
-    assert value("__nginx_site_catch_alls_unwanted", found, nginx_site_tls="self_signed") == []
-    assert value("__nginx_site_catch_alls_unwanted", found) == [link]
+    assert value("__nginx_site_plan.catch_alls_unwanted", found, nginx_site_tls="self_signed") == []
+    assert value("__nginx_site_plan.catch_alls_unwanted", found) == [link]
     foreign = host(dump="# configuration file /etc/nginx/conf.d/own.conf:\nserver { listen 443 ssl default_server; }\n")
-    assert value("__nginx_site_tls_catch_all_addresses", foreign, nginx_site_tls="self_signed") == ["[::]:443"]
+    assert value("__nginx_site_plan.tls_catch_all.addresses", foreign, nginx_site_tls="self_signed") == ["[::]:443"]
 
 
 def test_the_catch_all_for_https_goes_with_the_site_that_wrote_it_whatever_its_port() -> None:
     link = "/etc/nginx/sites-enabled/nginx_site-catch-all-8443.conf"
     files = {link: text("catch-all-tls.conf.j2", nginx_site_tls="self_signed"), link.replace("8443", "80"): "listen 80;"}
     dump = "".join(f"# configuration file {path}:\n# Kept by site: my-shop\n{content}\n" for path, content in files.items())
-    assert value("__nginx_site_tls_catch_alls_kept", host(dump=dump)) == [link]
-    assert value("__nginx_site_tls_catch_alls_kept", host(dump=dump), nginx_site_name="shop") == []
+    assert value("__nginx_site_plan.tls_catch_alls_kept", host(dump=dump)) == [link]
+    assert value("__nginx_site_plan.tls_catch_alls_kept", host(dump=dump), nginx_site_name="shop") == []
 
 
 def test_the_proxy_protocol_is_spoken_on_every_address_but_the_hosts_own() -> None:

@@ -31,7 +31,10 @@ def read(role: str) -> tuple[dict, dict, set[str]]:
     """Return a role's options by name, its rules, and all names that it knows, those of other entry points included."""
     entries = yaml.safe_load((ROLES / role / "meta/argument_specs.yml").read_text())["argument_specs"]
     rules = yaml.safe_load((ROLES / role / "vars/rules.yml").read_text())
-    known = {name for entry in entries.values() for name in entry.get("options", {})} | {f"{role}_exports", *rules.pop(f"__{role}_exported", ())}
+    known = {name for entry in entries.values() for name in entry.get("options", {})} | {
+        f"{role}_exports",
+        *rules.pop(f"__{role}_exported", ()),
+    }
     return entries["main"]["options"], rules, known
 
 

@@ -1,0 +1,11 @@
+"""Filters of the role nginx_site."""
+
+from ansible_collections.django_asgi.site.plugins.module_utils.nginx_host import abilities, plan, wishes
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self):
+        """Return the filters by name."""
+        return {f"nginx_site_{function.__name__}": function for function in (plan, abilities, wishes)}

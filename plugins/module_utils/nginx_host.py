@@ -1,0 +1,140 @@
+"""What a site's run changes of what a host's sites share: the main configuration, the welcome page, the catch-alls.
+
+Several sites share a host, each with its own inventory. A site leaves what it wishes of the host in its own file, as a comment, so
+that another site's run respects it; the highest limit wins.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAIN_CONFIG = "/etc/nginx/nginx.conf"
+STOCK_LINK = "/etc/nginx/sites-enabled/default"
+STOCK_FILE = "/etc/nginx/sites-available/default"
+KEEPS_MAIN_CONFIG = "# keeps: the host's own nginx.conf"
+KEEPS_STOCK_SITE = "# keeps: Debian's welcome page"
+CATCH_ALL = re.compile(r"/nginx_site-catch-all-[0-9]+[.]conf$")
+# A proxied client takes two connections; these are for nginx's own.
+SPARE_CONNECTIONS = 1024
+
+
+def plan(nginx: dict, site: dict) -> dict:
+    """Return what is to become of the host's shared files.
+
+    In: what the module nginx_site_info has found, and the site's variables without prefix, `tls_wanted` among them.
+    Out: `other_sites`; `main_config_wanted`, `main_config_is_ours`, `worker_connections`, `worker_open_files`; `stock_unwanted`; for HTTP and HTTPS `catch_all` and `tls_catch_all`, each with
+    `addresses`, `is_mine`, `wanted`; `catch_alls_unwanted`, links; `tls_catch_alls_kept`, those that this site wrote.
+    """
+    files = _files(nginx["configuration"])
+    own = f"/etc/nginx/sites-enabled/{site['name']}.conf"
+    others = _other_sites(files, site["name"])
+    texts = "".join(text for path, text in files.items() if path != own)
+    found = _main_config(nginx, site, files, others, texts)
+    found["stock_unwanted"] = (
+        nginx["present"]
+        and not site["stock_site_enabled"]
+        and KEEPS_STOCK_SITE not in texts
+        and nginx["stock_link"] == STOCK_FILE
+        and nginx["from_debian"]
+        and STOCK_FILE not in nginx["changed_files"]
+    )
+    links = {"catch_all": catch_all_link(site["listen"]), "tls_catch_all": catch_all_link(site["listen_tls"])}
+    aside = {*links.values(), *([STOCK_LINK] if found["stock_unwanted"] else [])}
+    taken = _default_servers({path: text for path, text in files.items() if path not in aside})
+    for key, port, is_on in (("catch_all", site["listen"], True), ("tls_catch_all", site["listen_tls"], site["tls_wanted"])):
+        addresses = _free_addresses(int(port), site["ipv6_enabled"], taken)
+        keeper = re.search("# Kept by site: ([a-z0-9-]+)", files.get(links[key], ""))
+        found[key] = {
+            "addresses": addresses,
+            "is_mine": not keeper or keeper[1] not in others,
+            "wanted": bool(is_on and site["catch_all_enabled"] and addresses),
+        }
+    # That of a port which this site had before, where no other site could need it; and this port's, where it is not wanted.
+    former = [path for path in files if CATCH_ALL.search(path) and path not in links.values()]
+    unwanted = [link for key, link in links.items() if link in files and found[key]["is_mine"] and not found[key]["wanted"]]
+    kept = re.compile(rf"^# Kept by site: {re.escape(site['name'])}$", re.MULTILINE)
+    return found | {
+        "other_sites": others,
+        "catch_alls_unwanted": ([] if others else former) + unwanted,
+        "tls_catch_alls_kept": [
+            path for path, text in files.items() if CATCH_ALL.search(path) and kept.search(text) and " ssl_protocols " in text
+        ],
+    }
+
+
+def abilities(nginx: dict, site: dict) -> dict:
+    """Return what nginx on a host can do: `http2_is_a_directive`, `http3`, `curves`; and `reuseport` for this site's QUIC.
+
+    nginx takes reuseport once for an address, whichever site has it.
+    """
+    own = f"/etc/nginx/sites-enabled/{site['name']}.conf"
+    quic = re.compile(rf"^[^#]*listen [^;]*\b{site['listen_tls']} quic[^;]* reuseport", re.MULTILINE)
+    others = (text for path, text in _files(nginx["configuration"]).items() if path != own)
+    version = _version(re.findall("nginx/([0-9.]+)", nginx["build"])[:1])
+    openssl = _version(re.findall("OpenSSL ([0-9.]+)", nginx["build"])[-1:])
+    return {
+        "http2_is_a_directive": version >= (1, 25, 1),
+        "http3": "http_v3_module" in nginx["build"],
+        "curves": ("X25519MLKEM768:" if openssl >= (3, 5) else "") + "X25519:prime256v1:secp384r1",
+        "reuseport": "" if any(map(quic.search, others)) else " reuseport",
+    }
+
+
+def catch_all_link(port: int | str) -> str:
+    """Return the link of the catch-all of a port."""
+    return f"/etc/nginx/sites-enabled/nginx_site-catch-all-{port}.conf"
+
+
+def _files(configuration: str) -> dict[str, str]:
+    """The text of each file that nginx reads, comments included."""
+    return dict(re.findall(r"(?s)# configuration file (\S+):\s(.*?)(?=# configuration file /|\Z)", configuration))
+
+
+def _other_sites(files: dict[str, str], name: str) -> list[str]:
+    marks = (re.search("^# nginx_site: ([a-z][a-z0-9-]*)$", text, re.MULTILINE) for text in files.values())
+    return [mark[1] for mark in marks if mark and mark[1] != name]
+
+
+def wishes(site: dict) -> list[str]:
+    """Return the comments for the site's file: what it wants of the host as it was."""
+    kept = [] if site["main_config_enabled"] else [KEEPS_MAIN_CONFIG]
+    return kept + ([KEEPS_STOCK_SITE] if site["stock_site_enabled"] else [])
+
+
+def _main_config(nginx: dict, site: dict, files: dict[str, str], others: list[str], texts: str) -> dict:
+    text = files.get(MAIN_CONFIG, "")
+    is_ours = "# nginx_site: " in text
+    untouched = nginx["from_debian"] and MAIN_CONFIG not in nginx["changed_files"]
+    wanted = nginx["present"] and site["main_config_enabled"] and KEEPS_MAIN_CONFIG not in texts and (is_ours or untouched)
+    kept = text if is_ours and others else ""
+    # One nginx worker may get all of them.
+    needed = 2 * site["max_connections"] + SPARE_CONNECTIONS if site["max_connections"] else 0
+    return {
+        "main_config_wanted": wanted,
+        "main_config_is_ours": is_ours,
+        "worker_connections": max(site["worker_connections"], needed, _number("worker_connections", kept)),
+        "worker_open_files": max(site["worker_open_files"], 2 * needed, _number("worker_rlimit_nofile", kept)),
+    }
+
+
+def _number(directive: str, text: str) -> int:
+    found = re.search(rf"{directive} ([0-9]+)", text)
+    return int(found[1]) if found else 0
+
+
+def _default_servers(files: dict[str, str]) -> set[str]:
+    """The addresses that have a default server, in nginx's several spellings."""
+    bare = (re.sub("#.*", "", text) for text in files.values())
+    return {address for text in bare for address in re.findall(r"\blisten\s+(\S+)\s[^;]*\bdefault(?:_server)?\b", text)}
+
+
+def _free_addresses(port: int, ipv6: bool, taken: set[str]) -> list[str]:
+    """The addresses of a port that have no default server; 80 need not be written."""
+    bare = port == 80
+    four = {str(port), f"*:{port}", f"0.0.0.0:{port}", *(("*", "0.0.0.0") if bare else ())}
+    six = {f"[::]:{port}", *(("[::]",) if bare else ())}
+    return ([] if four & taken else [str(port)]) + ([f"[::]:{port}"] if ipv6 and not six & taken else [])
+
+
+def _version(found: list[str]) -> tuple[int, ...]:
+    return tuple(int(part) for part in found[0].split(".")) if found else (0,)
