@@ -85,10 +85,6 @@ def test_an_inventory_that_leaves_with_other_values_moves_no_exporter() -> None:
     assert render(ROLE, "metrics_status.conf.j2", **ALONE | leaving, **changed) == render(ROLE, "metrics_status.conf.j2", **ALONE)
 
 
-def test_only_missing_packages_are_installed() -> None:
-    assert sorted(on_host("__metrics_missing")) == ["mtail", "prometheus-nginx-exporter"]
-
-
 def test_an_exporter_that_is_switched_off_is_stopped_if_the_role_has_set_it_up() -> None:
     dropins = ("prometheus-node-exporter", "mtail")
     assert on_host("__metrics_unwanted", dropins=dropins) == []

@@ -301,3 +301,8 @@ def test_the_fleet_goes_back_to_one_release_or_none(plugin: Callable, fleet, wan
 def test_the_key_of_the_first_host_with_a_release_names_the_fleets_releases(plugin: Plugin, fleet: list, key: str) -> None:
     hosts = {f"web{number}": {"key": own, "live": live} for number, (own, live) in enumerate(fleet)}
     assert plugin("filter/django_asgi.py").fleet_key(hosts) == key
+
+
+def test_a_package_counts_as_installed_only_when_dpkg_says_so(plugin: Plugin) -> None:
+    output = "openssl installed\ncertbot config-files\nnginx half-installed\n"
+    assert plugin("action/packages.py").installed(output) == {"openssl"}
