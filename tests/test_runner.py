@@ -33,9 +33,9 @@ SETTINGS = {
         "executor": {"args": {"ansible_playbook": ["--inventory=${MOLECULE_SCENARIO_DIRECTORY}/../inventory/tiny"]}},
         "playbooks": {"create": "../shared/create.yml", "destroy": "../shared/destroy.yml"},
     },
-    "scenario": {"test_sequence": ["destroy", "create", "prepare", "converge", "verify", "destroy"]},
     "verifier": {"name": "testinfra", "directory": "tests"},
 }
+SCENARIO = {"test_sequence": ["destroy", "create", "prepare", "converge", "verify", "destroy"]}
 PLAY = "- {hosts: %s, gather_facts: false, tasks: [{name: Look, ansible.builtin.debug: {msg: here}}]}\n"
 PASSED = '<testsuites><testsuite><testcase classname="test_site" name="test_it"/></testsuite></testsuites>'
 SKIPPED = PASSED.replace("/></testsuite>", '><skipped message="no host"/></testcase></testsuite>')
@@ -44,7 +44,8 @@ SKIPPED = PASSED.replace("/></testsuite>", '><skipped message="no host"/></testc
 def project(root: Path, **settings: object) -> Scenario:
     """A project with one scenario whose host is this machine."""
     for path, text in {
-        "molecule/tiny/molecule.yml": yaml.safe_dump(SETTINGS | settings),
+        ".config/molecule/config.yml": yaml.safe_dump(SETTINGS),
+        "molecule/tiny/molecule.yml": yaml.safe_dump({"scenario": SCENARIO} | settings),
         "molecule/tiny/converge.yml": PLAY % "localhost",
         "molecule/shared/create.yml": PLAY % "localhost",
         "molecule/shared/destroy.yml": PLAY % "localhost",
@@ -227,7 +228,7 @@ def test_what_is_missing_is_red_and_its_hosts_are_left(tmp_path, broken, message
 )
 def test_a_sequence_that_cannot_be_judged_is_red(tmp_path, sequence):
     stages = told(tmp_path)
-    scenario = project(tmp_path, scenario={"test_sequence": sequence} if sequence else {})
+    scenario = project(tmp_path, scenario={"test_sequence": sequence})
     with pytest.raises(StageError, match="test_sequence"):
         scenario.run(stages)
 

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import yaml
 from evidence import count_tests, require_hosts, require_steps, runs_of
+from molecule.util import merge_dicts
 from stages import ROOT, StageError, Stages
 
 BIN = ROOT / ".venv/bin"
+# Molecule itself finds it in a clone of git only.
+SHARED = ".config/molecule/config.yml"
 # The playbook of a step that has none of its own.
 SHARES = {"idempotence": "converge", "check": "converge"}
 
@@ -43,8 +46,9 @@ class Scenario:
 
     @cached_property
     def settings(self) -> dict:
-        """The scenario's molecule.yml."""
-        return yaml.safe_load((self.directory / "molecule.yml").read_text())
+        """The scenario's molecule.yml, on top of what all scenarios share."""
+        shared, own = (yaml.safe_load(path.read_text()) for path in (self.root / SHARED, self.directory / "molecule.yml"))
+        return merge_dicts(shared, own)
 
     @cached_property
     def steps(self) -> list[str]:
@@ -62,7 +66,9 @@ class Scenario:
         # What molecule remembers of an earlier run would make it leave steps out.
         shutil.rmtree(self.memory, ignore_errors=True)
         self._destroy(stages)
-        log = self._run(stages, "molecule", "test", "--scenario-name", self.name, "--destroy=never")
+        log = self._run(
+            stages, "molecule", f"--base-config={self.root / SHARED}", "test", "--scenario-name", self.name, "--destroy=never"
+        )
         self.judge(log)
         stages.tests[self.stage] = count_tests(self.stage, self.report)
         self._destroy(stages)
