@@ -33,7 +33,7 @@ LAB_PACKAGES = [
     "runc",
     "xz-utils",
 ]
-TEST_PACKAGES = ["chromium"]
+TEST_PACKAGES = ["chromium", "shellcheck"]
 # Without apt, what must be on the search path already.
 LAB_TOOLS = ["podman", "mmdebstrap", "ssh", "ssh-keygen"]
 
