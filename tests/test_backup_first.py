@@ -144,7 +144,7 @@ def test_a_host_that_does_not_answer_is_a_failed_backup(run: Run) -> None:
 
 def test_a_unit_whose_end_nobody_could_wait_for_is_refused(run: Run) -> None:
     assert not run.migrated("endless")
-    assert "backup@endless.service is no service of Type=oneshot" in run.failure("endless")
+    assert "backup@endless.service is not a service of Type=oneshot" in run.failure("endless")
     assert not [call for call in run.calls if "endless" in call]
 
 

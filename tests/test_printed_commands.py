@@ -22,7 +22,7 @@ PLAYBOOK = """
   vars_files: ["{role}/vars/main.yml"]
   vars: {{__django_asgi_kind: rollback, __django_asgi_host: {{live: "0123456789ab"}}}}
   tasks:
-    - ansible.builtin.copy: {{content: "{{{{ __django_asgi_back }}}}", dest: "{directory}/printed"}}
+    - ansible.builtin.copy: {{content: "{{{{ __django_asgi_rollback_command }}}}", dest: "{directory}/printed"}}
 """
 
 

@@ -1,6 +1,6 @@
 """The gunicorn worker of an instance: uvicorn, with a shutdown that loses nothing.
 
-What uvicorn_worker.UvicornWorker leaves open and this class closes:
+What it adds to uvicorn_worker.UvicornWorker:
 
 * heartbeats go on while the worker drains, so gunicorn does not abort a long response at `timeout`;
 * on shutdown it stops accepting, answers what still arrives on kept-alive connections with
@@ -8,7 +8,7 @@ What uvicorn_worker.UvicornWorker leaves open and this class closes:
 * a WebSocket that it closes with 1012 stays open until the client has answered: what the client sends at
   that moment meets no closed connection, which would take the close frame with it;
 * the drain is bounded by gunicorn's `graceful_timeout`, which the plain worker does not pass on;
-* systemd hears READY=1 when every worker serves (gunicorn says it before any worker exists), and
+* systemd gets READY=1 when every worker serves (gunicorn sends it before any worker exists), and
   WATCHDOG=1 from the event loop, so a worker that hangs is silent.
 """
 
@@ -32,7 +32,7 @@ CLOSE_SECONDS = 5.0
 # gunicorn kills at its graceful_timeout; the worker's own drain has to end before that.
 ARBITER_MARGIN_SECONDS = 5
 
-# Taken out of the environment: gunicorn would report READY=1 by itself, before a worker exists.
+# Removed from the environment, because gunicorn would report READY=1 before a worker exists.
 _notify_socket = os.environ.pop("NOTIFY_SOCKET", None)
 _workers_serving = multiprocessing.Value("i", 0)
 
@@ -67,17 +67,17 @@ def answered(protocol: type[asyncio.Protocol] | None) -> type[asyncio.Protocol] 
             self.queue.put_nowait({"type": "websocket.disconnect", "code": 1012})
             self.conn.send_close(1012)
             self.transport.write(b"".join(self.conn.data_to_send()))
-            # uvicorn from here on: discards what arrives, refuses what the application sends, and leaves the closing to the timer.
+            # From here on uvicorn discards what arrives, refuses what the application sends, and leaves the closing to the timer.
             self.close_sent = self.disconnected = True
             self.close_timer = self.loop.call_later(CLOSE_SECONDS, self.transport.close)
-            # It pauses while the application has a message to fetch, and the answer comes after that.
+            # Reading is paused while the application has a message to fetch, and the answer comes after that.
             self.transport.resume_reading()
 
     return AnsweredWebSocket
 
 
 class DrainingServer(Server):
-    """A uvicorn server that tells its worker when it serves and drains before it shuts down."""
+    """A uvicorn server that reports to its worker when it serves, and drains before it shuts down."""
 
     def __init__(self, worker: "DrainingUvicornWorker") -> None:
         super().__init__(config=worker.config)
@@ -90,7 +90,7 @@ class DrainingServer(Server):
         self.worker.serves()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take no new connection from this moment on; uvicorn itself looks for the signal ten times a second."""
+        """Accept no new connection from now on; uvicorn itself checks for the signal ten times a second."""
         super().handle_exit(sig, frame)
         if self.started:
             self.loop.call_soon_threadsafe(self._stop_accepting)
@@ -144,7 +144,7 @@ class DrainingUvicornWorker(UvicornWorker):
 
     async def _serve(self) -> None:
         if self.log.error_log.level == logging.INFO:
-            # uvicorn has three lines for each WebSocket, and the edge's access log has one.
+            # uvicorn logs three lines for each WebSocket; the edge's access log has one.
             logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self.config.app = self.wsgi
         if self.config.ws == "auto":
