@@ -137,7 +137,7 @@ def test_an_inventory_leaves_and_the_other_one_notices_nothing(host, variables, 
     )
     leaving("data")
     before = host.check_output(STATE)
-    assert "Name what is to go" in leaving("remove_data", fails=True)
+    assert "Name what to remove" in leaving("remove_data", fails=True)
     leaving(
         "remove_data",
         remove_data_all=True,
