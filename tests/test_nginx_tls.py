@@ -31,7 +31,7 @@ def host(build: str = DEBIAN_13, dump: str = "", **certificate: Any) -> dict[str
     """What a host says of itself: nginx's build and configuration, and the certificate that it has."""
     return {
         "__nginx_site_host": nginx_of(dump, build=build),
-        "__nginx_site_tls_looked": {"stdout": json.dumps(certificate) if certificate else ""},
+        "__nginx_site_tls_found": {"stdout": json.dumps(certificate) if certificate else ""},
     }
 
 
@@ -216,7 +216,7 @@ GOOD = {"kind": "self_signed", "names": NAMES, "days": 300, "authority": ""}
     ],
 )
 def test_when_the_host_signs_a_certificate(tls: str, has: dict[str, Any], signs: str) -> None:
-    assert value("__nginx_site_tls_signs", host(**has), nginx_site_tls=tls) == signs
+    assert value("__nginx_site_tls_kind_to_sign", host(**has), nginx_site_tls=tls) == signs
 
 
 ISSUED = {"kind": "acme", "names": NAMES, "days": 60, "authority": "https://ca.test/dir"}
@@ -237,7 +237,7 @@ ISSUED = {"kind": "acme", "names": NAMES, "days": 60, "authority": "https://ca.t
 def test_when_the_authority_is_asked_and_when_its_silence_is_a_failure(has: dict, due: bool, unmet: bool) -> None:
     variables = {"nginx_site_tls": "acme", "nginx_site_acme_directory_url": "https://ca.test/dir"}
     assert value("__nginx_site_acme_is_due", host(**has), **variables) is due
-    assert value("__nginx_site_acme_is_unmet", host(**has), **variables) is unmet
+    assert value("__nginx_site_certificate_missing", host(**has), **variables) is unmet
 
 
 def test_certbot_is_asked_for_host_names_alone() -> None:
@@ -255,7 +255,7 @@ def test_the_reason_is_the_authoritys_own_words() -> None:
     sentence = value(
         "__nginx_site_acme_sentence", host(kind="placeholder"), __nginx_site_acme_answer=answer, nginx_site_tls="acme"
     )
-    assert "gave no certificate for shop.example.org, www.example.org: no A record (all of it: " in sentence
+    assert "issued no certificate for shop.example.org, www.example.org: no A record (full log: " in sentence
     assert "The site is up over HTTP" in sentence
     sentence = value("__nginx_site_acme_sentence", host(**ISSUED), __nginx_site_acme_answer=answer, nginx_site_tls="acme")
     assert "valid for 60 more days" in sentence

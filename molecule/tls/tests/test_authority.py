@@ -54,7 +54,7 @@ def test_a_new_name_of_an_authority_that_is_away_fails_the_deploy_and_not_the_si
     before = edge.certificate().serial_number
     output = " ".join(playbook("deploy", fails=True, nginx_site_server_names=NEW).split())
     assert "is live on bookworm" in output, "the release comes first"
-    assert "gave no certificate for sample.test, www.sample.test, new.sample.test" in output
+    assert "issued no certificate for sample.test, www.sample.test, new.sample.test" in output
     assert "Run the same play again" in output
     assert edge.certificate().serial_number == before
     assert ask("https://sample.test/readyz", "--output /dev/null", "--write-out '%{http_code}'") == "200"
@@ -90,10 +90,10 @@ def test_and_the_next_run_has_it_issued_and_redirects(host, ask, edge_play):
 
 def test_a_renewal_that_fails_is_a_warning(edge_play):
     output = " ".join(edge_play(nginx_site_acme_directory_url="https://localhost:14002/dir").split())
-    assert "WARNING: The authority at https://localhost:14002/dir gave no certificate" in output
-    assert "The site goes on with the one that it has, which is valid for" in output
+    assert "WARNING: The authority at https://localhost:14002/dir issued no certificate" in output
+    assert "The site keeps its present certificate, which is valid for" in output
 
 
 def test_http3_is_refused_with_a_sentence(edge_play):
     output = " ".join(edge_play(fails=True, nginx_site_http3_enabled=True).split())
-    assert "this host's nginx was built without HTTP/3, which Debian's has since Debian 13" in output
+    assert "this host's nginx was built without HTTP/3, which needs Debian 13 or later" in output
