@@ -1,7 +1,7 @@
-"""What a site's run changes of what a host's sites share: the main configuration, the welcome page, the catch-alls.
+"""Plan what a site's run changes in the files that a host's sites share: main configuration, welcome page, catch-alls.
 
-Several sites share a host, each with its own inventory. A site leaves what it wishes of the host in its own file, as a comment, so
-that another site's run respects it; the highest limit wins.
+Several sites share a host, each with its own inventory. A site records its wishes for the host as comments in its own file, so
+that another site's run respects them; the highest limit wins.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ STOCK_FILE = "/etc/nginx/sites-available/default"
 KEEPS_MAIN_CONFIG = "# keeps: the host's own nginx.conf"
 KEEPS_STOCK_SITE = "# keeps: Debian's welcome page"
 CATCH_ALL = re.compile(r"/nginx_site-catch-all-[0-9]+[.]conf$")
-# A proxied client takes two connections; these are for nginx's own.
+# Besides the two connections of each proxied client, nginx needs some itself.
 SPARE_CONNECTIONS = 1024
 
 
 def plan(nginx: dict, site: dict) -> dict:
-    """Return what is to become of the host's shared files.
+    """Return the plan for the host's shared files.
 
-    In: what the module nginx_site_info has found, and the site's variables without prefix, `tls_wanted` among them.
-    Out: `other_sites`; `main_config_wanted`, `main_config_is_ours`, `worker_connections`, `worker_open_files`; `stock_unwanted`; for HTTP and HTTPS `catch_all` and `tls_catch_all`, each with
-    `addresses`, `is_mine`, `wanted`; `catch_alls_unwanted`, links; `tls_catch_alls_kept`, those that this site wrote.
+    In: the facts of the module nginx_site_info, and the site's variables without prefix, `tls_wanted` among them.
+    Out: `other_sites`; `main_config_wanted`, `main_config_is_ours`, `worker_connections`, `worker_open_files`; `stock_unwanted`;
+    `catch_all` (HTTP) and `tls_catch_all` (HTTPS), each with `addresses`, `is_mine`, `wanted`; as links `catch_alls_unwanted`, and
+    `tls_catch_alls_kept` for those that this site wrote.
     """
     files = _files(nginx["configuration"])
     own = f"/etc/nginx/sites-enabled/{site['name']}.conf"
@@ -49,7 +50,7 @@ def plan(nginx: dict, site: dict) -> dict:
             "is_mine": not keeper or keeper[1] not in others,
             "wanted": bool(is_on and site["catch_all_enabled"] and addresses),
         }
-    # That of a port which this site had before, where no other site could need it; and this port's, where it is not wanted.
+    # The catch-all of a previous port, if no other site could need it; and the current port's, if it is not wanted.
     former = [path for path in files if CATCH_ALL.search(path) and path not in links.values()]
     unwanted = [link for key, link in links.items() if link in files and found[key]["is_mine"] and not found[key]["wanted"]]
     kept = re.compile(rf"^# Kept by site: {re.escape(site['name'])}$", re.MULTILINE)
@@ -63,9 +64,9 @@ def plan(nginx: dict, site: dict) -> dict:
 
 
 def abilities(nginx: dict, site: dict) -> dict:
-    """Return what nginx on a host can do: `http2_is_a_directive`, `http3`, `curves`; and `reuseport` for this site's QUIC.
+    """Return the features of a host's nginx: `http2_is_a_directive`, `http3`, `curves`; and `reuseport` for this site's QUIC.
 
-    nginx takes reuseport once for an address, whichever site has it.
+    nginx accepts reuseport only once for an address, whichever site has it.
     """
     own = f"/etc/nginx/sites-enabled/{site['name']}.conf"
     quic = re.compile(rf"^[^#]*listen [^;]*\b{site['listen_tls']} quic[^;]* reuseport", re.MULTILINE)
@@ -86,7 +87,7 @@ def catch_all_link(port: int | str) -> str:
 
 
 def _files(configuration: str) -> dict[str, str]:
-    """The text of each file that nginx reads, comments included."""
+    """Return the text of each file that nginx reads, comments included."""
     return dict(re.findall(r"(?s)# configuration file (\S+):\s(.*?)(?=# configuration file /|\Z)", configuration))
 
 
@@ -96,7 +97,7 @@ def _other_sites(files: dict[str, str], name: str) -> list[str]:
 
 
 def wishes(site: dict) -> list[str]:
-    """Return the comments for the site's file: what it wants of the host as it was."""
+    """Return the comments for the site's file: what the site wants to keep of the original host."""
     kept = [] if site["main_config_enabled"] else [KEEPS_MAIN_CONFIG]
     return kept + ([KEEPS_STOCK_SITE] if site["stock_site_enabled"] else [])
 
@@ -107,7 +108,7 @@ def _main_config(nginx: dict, site: dict, files: dict[str, str], others: list[st
     untouched = nginx["from_debian"] and MAIN_CONFIG not in nginx["changed_files"]
     wanted = nginx["present"] and site["main_config_enabled"] and KEEPS_MAIN_CONFIG not in texts and (is_ours or untouched)
     kept = text if is_ours and others else ""
-    # One nginx worker may get all of them.
+    # A single nginx worker may get all connections.
     needed = 2 * site["max_connections"] + SPARE_CONNECTIONS if site["max_connections"] else 0
     return {
         "main_config_wanted": wanted,
@@ -123,13 +124,13 @@ def _number(directive: str, text: str) -> int:
 
 
 def _default_servers(files: dict[str, str]) -> set[str]:
-    """The addresses that have a default server, in nginx's several spellings."""
+    """Return the addresses that have a default server, in nginx's several spellings."""
     bare = (re.sub("#.*", "", text) for text in files.values())
     return {address for text in bare for address in re.findall(r"\blisten\s+(\S+)\s[^;]*\bdefault(?:_server)?\b", text)}
 
 
 def _free_addresses(port: int, ipv6: bool, taken: set[str]) -> list[str]:
-    """The addresses of a port that have no default server; 80 need not be written."""
+    """Return the addresses of a port without a default server; nginx's files may omit port 80."""
     bare = port == 80
     four = {str(port), f"*:{port}", f"0.0.0.0:{port}", *(("*", "0.0.0.0") if bare else ())}
     six = {f"[::]:{port}", *(("[::]",) if bare else ())}

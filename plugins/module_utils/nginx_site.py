@@ -1,4 +1,4 @@
-"""What an inventory's variables of the role nginx_site have to do with each other."""
+"""Check the variables of the role nginx_site against each other and against the controller's files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def tls_mode(value: object) -> str:
 
 
 def host_names(server_names: list[str]) -> list[str]:
-    """Return the names that an authority can sign: it signs no address over HTTP."""
+    """Return the names that an authority can sign; it signs no address over HTTP."""
     return [name.lower() for name in server_names if name != "_" and not ADDRESS.fullmatch(name)]
 
 
 def faults(values: dict, inventory: dict) -> Iterator[Fault]:
-    """Yield what is wrong with values that are sound by themselves; `inventory` has the `directory` of relative paths."""
+    """Yield the faults of values that are each valid; `inventory` has the `directory` of relative paths."""
     if values["nginx_site_protected_url"] and not values["nginx_site_protected_directory"]:
         expected = f"the directory of the files below {values['nginx_site_protected_url']}"
         yield wrong("nginx_site_protected_directory", "", expected)
@@ -48,7 +48,7 @@ def _of_tls(values: dict, directory: Path) -> Iterator[Fault]:
         yield from _of_authority(values, directory, names)
     if mode != "off" and values["nginx_site_listen"] == values["nginx_site_listen_tls"]:
         yield wrong(
-            "nginx_site_listen_tls", values["nginx_site_listen_tls"], "another port than nginx_site_listen, which HTTP has"
+            "nginx_site_listen_tls", values["nginx_site_listen_tls"], "another port than nginx_site_listen, which HTTP uses"
         )
     for name in ("nginx_site_http3_enabled", "nginx_site_hsts_max_age"):
         if values[name] and mode == "off":
@@ -74,7 +74,7 @@ def _of_authority(values: dict, directory: Path, names: list[str]) -> Iterator[F
 
 
 def _of_pair(values: dict, directory: Path, names: list[str]) -> Iterator[Fault]:
-    """The user's own certificate and key: there, fit for each other and for the site. Neither is ever shown."""
+    """Yield the faults of the user's own certificate and key, which must exist, match and fit the site. Neither is ever shown."""
     from cryptography import x509
 
     certificate = None
@@ -86,9 +86,7 @@ def _of_pair(values: dict, directory: Path, names: list[str]) -> Iterator[Fault]
         try:
             certificate = x509.load_pem_x509_certificate(path.read_bytes())
         except ValueError:
-            yield Fault(
-                variable, f"is {path}, which holds no certificate in PEM; expected one, with those between it and its authority"
-            )
+            yield Fault(variable, f"is {path}, which holds no certificate in PEM; expected one, with its intermediates")
     if certificate:
         yield from _of_certificate(certificate, path, names)
     yield from _of_key(values, directory, certificate, path)
@@ -98,7 +96,7 @@ def _of_certificate(certificate: object, path: Path, names: list[str]) -> Iterat
     from cryptography import x509
 
     variable, now = "nginx_site_tls_certificate_file", datetime.datetime.now(datetime.UTC)
-    # Without _utc, as before cryptography 42, they have no zone and are in UTC all the same.
+    # Before cryptography 42 the fields have no _utc; they have no zone, but are in UTC.
     until, since = (
         getattr(certificate, f"{field}_utc", None) or getattr(certificate, field).replace(tzinfo=datetime.UTC)
         for field in ("not_valid_after", "not_valid_before")
@@ -107,7 +105,7 @@ def _of_certificate(certificate: object, path: Path, names: list[str]) -> Iterat
         yield Fault(variable, f"is {path}, whose certificate has expired; expected a valid one")
     elif since > now:
         yield Fault(variable, f"is {path}, whose certificate is not valid yet; expected a valid one")
-    # Browsers read the alternative names alone.
+    # Browsers read only the alternative names.
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         signed = {name.lower() for name in extension.value.get_values_for_type(x509.DNSName)}
@@ -133,7 +131,8 @@ def _of_key(values: dict, directory: Path, certificate: object, certificate_path
         key = load_pem_private_key(path.read_bytes(), None)
     except TypeError:
         yield Fault(
-            variable, f"is {path}, which has a passphrase that nginx can't ask for; expected a key without one: use ansible-vault"
+            variable,
+            f"is {path}, which has a passphrase that nginx can't prompt for; expected a key without one: use ansible-vault",
         )
         return
     except (ValueError, UnsupportedAlgorithm):
@@ -145,5 +144,5 @@ def _of_key(values: dict, directory: Path, certificate: object, certificate_path
 
 
 def _on_controller(directory: Path, path: str) -> Path:
-    """A relative path begins at the inventory."""
+    """Return the path on the controller; a relative one begins at the inventory."""
     return directory / Path(path).expanduser()

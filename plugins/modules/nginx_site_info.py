@@ -1,4 +1,4 @@
-"""Ansible module: what nginx on a host runs, can do, and has of Debian's."""
+"""Ansible module that reads nginx's configuration, features and Debian files on a host."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: nginx_site_info
-short_description: Read what nginx on a host runs and can do
-description: Reads alone, in check mode too. Without nginx everything is empty.
+short_description: Read nginx's configuration and features on a host
+description: Changes nothing, so it also runs in check mode. Without nginx every value is empty.
 options: {}
 author: The django_asgi maintainers
 """
@@ -15,10 +15,10 @@ author: The django_asgi maintainers
 RETURN = """
 nginx:
   description:
-    - "present: whether nginx is installed; broken: nginx's words if its configuration is not valid."
+    - "present: whether nginx is installed; broken: nginx's message if its configuration is not valid."
     - "configuration: all files that nginx reads, as nginx -T prints them; build: what nginx -V prints."
-    - "from_debian: whether Debian's package is there; changed_files: those of its files that were changed on the host."
-    - "stock_link: where /etc/nginx/sites-enabled/default leads."
+    - "from_debian: whether Debian's package is installed; changed_files: its files that were changed on the host."
+    - "stock_link: the target of /etc/nginx/sites-enabled/default."
   returned: always
   type: dict
 """
