@@ -1,4 +1,4 @@
-"""The role nginx_site without a host: its templates' text, its refusals, its reading of a host's configuration."""
+"""The role nginx_site without a host: its templates and its plan for a host's configuration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def nginx_of(configuration: str = "", **changes: Any) -> dict[str, Any]:
 
 
 def on_host(expression: str, files: dict[str, str], changed: str = "", **variables: Any) -> Any:
-    """Evaluate ``expression`` for a host with these configuration ``files``, those in ``changed`` edited by its owner."""
+    """Evaluate ``expression`` for a host with these configuration ``files``, those in ``changed`` edited on the host."""
     dump = "".join(f"# configuration file {path}:\n{text}\n" for path, text in files.items())
     stock = "/etc/nginx/sites-available/default" if "/etc/nginx/sites-enabled/default" in files else ""
     nginx = nginx_of(dump, changed_files=changed, stock_link=stock, from_debian=variables.pop("from_debian", True))

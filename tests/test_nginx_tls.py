@@ -1,4 +1,4 @@
-"""TLS of the role nginx_site without a host: templates' text, refusals, and what a run would do with a certificate."""
+"""TLS of the role nginx_site without a host: its templates, its validation, and its decisions about certificates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILE = "/etc/nginx/tls/my-shop.pem"
 
 
 def host(build: str = DEBIAN_13, dump: str = "", **certificate: Any) -> dict[str, Any]:
-    """What a host says of itself: nginx's build and configuration, and the certificate that it has."""
+    """Return a host's facts: nginx's build and configuration, and the state of its certificate."""
     return {
         "__nginx_site_host": nginx_of(dump, build=build),
         "__nginx_site_tls_found": {"stdout": json.dumps(certificate) if certificate else ""},
@@ -51,7 +51,7 @@ def value(name: str, found: dict[str, Any] | None = None, **variables: Any) -> A
 
 
 def faults(**variables: Any) -> str:
-    """Return what the validation says."""
+    """Return the validation's messages."""
     return rendering.faults(ROLE, **{**REQUIRED, **variables})
 
 
@@ -84,7 +84,7 @@ def test_the_default_profile_is_mozillas_intermediate_in_both_servers(template: 
     assert len(ciphers) == 6
     assert all(cipher.startswith("ECDHE-") and ("GCM" in cipher or "CHACHA20" in cipher) for cipher in ciphers)
     assert "ssl_prefer_server_ciphers on;" in conf
-    assert "ssl_conf_command Options PrioritizeChaCha;" in conf, "who puts ChaCha20 first gets it, as Mozilla wants"
+    assert "ssl_conf_command Options PrioritizeChaCha;" in conf, "a client that prefers ChaCha20 gets it"
     assert "ssl_session_tickets off;" in conf
     assert "ssl_session_cache shared:nginx_site:10m;" in conf
     modern = text(template, nginx_site_tls="self_signed", nginx_site_tls_profile="modern")
@@ -245,7 +245,7 @@ def test_certbot_is_asked_for_host_names_alone() -> None:
     command = value("__nginx_site_acme_command", host(**ISSUED), **variables)
     assert command[-4:] == ["-d", "a.test", "-d", "b.test"]
     assert "--register-unsafely-without-email" in command
-    assert "--force-renewal" in command, "another authority than the one before"
+    assert "--force-renewal" in command, "the authority differs from the previous one"
     assert "--email" in value("__nginx_site_acme_command", host(), **variables, nginx_site_acme_email="me@a.test")
 
 
@@ -262,7 +262,7 @@ def test_the_reason_is_the_authoritys_own_words() -> None:
 
 
 def certificate(key: ec.EllipticCurvePrivateKey, hosts: list[str], days: int = -1) -> bytes:
-    """A certificate in PEM for `hosts` that is valid for ten days, from `days` days after now on."""
+    """Return a certificate in PEM for `hosts` that is valid for ten days, starting `days` days from now."""
     begin = datetime.now(UTC) + timedelta(days=days)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "www.example.org")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(days=10))

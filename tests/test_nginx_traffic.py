@@ -1,4 +1,4 @@
-"""The traffic part of the role nginx_site without a host: what its templates say for which variables."""
+"""The traffic part of the role nginx_site without a host: its templates with various variables."""
 
 from __future__ import annotations
 

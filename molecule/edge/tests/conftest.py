@@ -1,4 +1,4 @@
-"""The host as a load balancer: requests from itself, which it trusts."""
+"""Fixtures that send requests from the host itself, which trusts itself like a load balancer, and read its log."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ print(json.dumps(answers))
 
 @pytest.fixture(scope="module")
 def inside(host) -> Callable:
-    """inside(path, **headers): what the host itself gets from its edge, as (status, headers, body)."""
+    """inside(path, **headers): send a request from the host to its edge; return (status, headers, body)."""
 
     def ask(path: str, **headers: str) -> tuple[int, dict, str]:
         question = json.dumps([[path, headers]])
@@ -32,11 +32,11 @@ def inside(host) -> Callable:
 
 @pytest.fixture(scope="module")
 def log(host) -> Callable:
-    """log(id): the line of the edge's access log for the request of that id."""
+    """log(id): return the line of the edge's access log for the request with that id."""
 
     def line(request_id: str) -> dict:
         found = "grep --fixed-strings %s /var/log/nginx/sample/access.json"
-        # nginx writes it after the answer.
+        # nginx writes the line after the answer.
         wait_until(lambda: host.run(found, request_id).stdout)
         return json.loads(host.check_output(found, request_id))
 

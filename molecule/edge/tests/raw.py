@@ -1,4 +1,4 @@
-"""Requests as bytes, for what no client library would send."""
+"""Requests as bytes, because no client library would send them."""
 
 import re
 import socket
@@ -29,12 +29,12 @@ def exchange(port: int, request: bytes, silence: float = 0.25) -> tuple[bytes, b
 
 
 def statuses(received: bytes) -> list[int]:
-    """The status of each response in `received`."""
+    """Return the status of each response in `received`."""
     return [int(status) for status in ANSWER.findall(received)]
 
 
 def handshake(path: str = "/ws/chat/", **headers: str) -> bytes:
-    """The request that opens a WebSocket."""
+    """Return the request that opens a WebSocket."""
     lines = {
         "Host": "sample.test",
         "Origin": "http://sample.test",
@@ -47,7 +47,7 @@ def handshake(path: str = "/ws/chat/", **headers: str) -> bytes:
 
 
 def read_to_end(connection: socket.socket, enough: Callable[[bytes], bool] = lambda received: False) -> bytes:
-    """What comes on `connection` until it is enough or the other side closes it, while nothing is sent."""
+    """Read `connection` until `enough(received)` or until the other side closes it; send nothing."""
     received = b""
     connection.settimeout(PATIENCE)
     try:

@@ -1,4 +1,4 @@
-"""What an operator changes, and what befalls the application: the edge says it, and goes on."""
+"""The edge during an operator's changes and the application's failures: it reports them and keeps working."""
 
 import json
 import re
@@ -12,7 +12,7 @@ testinfra_hosts = ["ansible://trixie"]
 
 @pytest.fixture
 def closed(host):
-    """The maintenance page is on, and off again whatever happens."""
+    """Turn the maintenance page on, and off again after the test in any case."""
     assert host.check_output("asgictl maintenance") == "sample: the site is open"
     host.check_output("asgictl maintenance on")
     yield
@@ -34,7 +34,7 @@ def test_maintenance_closes_the_site_at_once_and_opens_it_again(site, host, insi
     assert "maintenance page" in host.check_output("asgictl status")
     before = site.get("/readyz").headers["X-Release"]
     playbook("release", django_asgi_workers=1)
-    assert site.get("/readyz").headers["X-Release"] != before, "a release goes on behind the page"
+    assert site.get("/readyz").headers["X-Release"] != before, "a release works behind the page"
     playbook("rollback")
     assert json.loads(host.check_output("asgictl --json maintenance off")) == {
         "app": "sample",

@@ -1,4 +1,4 @@
-"""Who asks, by what name, and what the logs say of it."""
+"""The client's address, the request's id, and their entries in the logs."""
 
 import json
 import re

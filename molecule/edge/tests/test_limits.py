@@ -1,4 +1,4 @@
-"""How much of the application one client, and all of them together, may have."""
+"""Limits of one client, and of all clients together."""
 
 import itertools
 import socket
@@ -11,7 +11,7 @@ from raw import exchange, handshake, read_to_end, statuses
 
 testinfra_hosts = ["ansible://app"]
 
-# Opens WebSockets for the clients on its command line, as the load balancer would, and prints what each is answered.
+# Opens WebSockets for the clients on its command line, as the load balancer would, and counts the answers by status.
 OPEN = """
 import socket, sys
 answers, kept = {}, []
@@ -32,7 +32,7 @@ print(answers)
 
 @pytest.fixture(autouse=True)
 def calm():
-    """Let the rates that a test has used up recover: their bursts, at so many a second."""
+    """Wait until the rates recover that a test has used up: the bursts, divided by the rates."""
     yield
     time.sleep(160 / 60)
 
@@ -56,7 +56,7 @@ def test_one_address_has_so_many_websockets_and_no_more(site):
     wait_until(lambda: site.get("/api/hello/").status_code == 200)
 
 
-# Beside the WebSockets, which stay open until it ends: one request, more than there is room for that wait for their bodies, and one more.
+# While the WebSockets stay open: one request, then more than fit that wait for their bodies, then one more.
 ASK = """
 def ask(request, answers=True):
     kept.append(socket.create_connection(("127.0.0.1", 80), timeout=120))
@@ -86,14 +86,14 @@ def test_the_rate_of_one_address_is_bounded(site):
             return read_to_end(connection, lambda received: len(statuses(received)) == count)
 
     began = time.monotonic()
-    # Side by side they are more than the rate allows, also where each takes its time.
+    # In parallel they exceed the rate, even if each one is slow.
     with ThreadPoolExecutor(16) as pool:
         received = b"".join(pool.map(ask, itertools.repeat(40, 16)))
     seconds = time.monotonic() - began
     answers = statuses(received)
     assert len(answers) == 640
     assert set(answers) == {200, 429}
-    # The burst, and what the rate gives while it lasts.
+    # The burst, plus what the rate allows in that time.
     assert 80 <= answers.count(200) <= 82 + 40 * seconds
     assert b'"title": "Too many requests"' in received
     assert b"Retry-After: 5\r\n" in received
@@ -112,8 +112,8 @@ def test_the_rate_of_all_addresses_is_bounded(host, inside):
     )
     passed, busy, many, seconds = map(float, host.check_output("python3 -c %s", script).split())
     assert passed + busy == 500
-    # The burst, and what the rate gives while it lasts.
+    # The burst, plus what the rate allows in that time.
     assert 160 <= passed <= 162 + 60 * seconds
     assert many == 0
-    # asgictl, which follows a cut-over from the host itself, is not held up.
+    # asgictl, which follows a cut-over from the host itself, is not limited.
     assert inside("/healthz")[0] == 200

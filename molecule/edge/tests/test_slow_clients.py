@@ -1,4 +1,4 @@
-"""What takes long: clients that are slow, and WebSockets that are silent."""
+"""Slow clients and silent WebSockets."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ testinfra_hosts = ["ansible://trixie"]
 
 
 def is_open(connection: socket.socket, drip: bytes) -> bool:
-    """Send `drip`; is the other side still there?"""
+    """Send `drip`; return whether the other side is still connected."""
     try:
         connection.settimeout(0.001)
         connection.sendall(drip)
@@ -41,7 +41,7 @@ def test_slow_senders_are_cut_and_nobody_else_waits(site):
         return not slow
 
     assert not cut()
-    assert len(slow) == 100, "who asked after them was served while all of them were waited for"
+    assert len(slow) == 100, "a later client was served while all slow ones were still connected"
     wait_until(cut)
 
 
@@ -56,13 +56,13 @@ def test_slow_readers_are_cut_and_nobody_else_waits(site, host):
         slow.append(connection)
 
     def left() -> int:
-        """Connections that the edge still has; others' are over by then."""
+        """Return the number of connections that the edge still has; those of other tests are closed by then."""
         assert site.get("/api/hello/").status_code == 200
         return int(host.check_output("ss --no-header --numeric state established '( sport = :80 )' | wc -l"))
 
-    assert left() >= 40, "who asked after them was served while all of them were waited for"
+    assert left() >= 40, "a later client was served while all slow ones were still connected"
     wait_until(lambda: left() == 0)
-    # What the kernel holds is still read; the rest never comes.
+    # Data in the kernel's buffers still arrives; the rest never does.
     for connection in slow:
         assert len(read_to_end(connection)) < 64 << 20
         connection.close()
@@ -79,4 +79,4 @@ def test_a_healthy_silent_websocket_lives_and_a_dead_one_does_not(site):
             assert json.loads(socket_.recv(timeout=PATIENCE)) == {"message": "Echo: Hi"}
     head, _, frames = came.result().partition(b"\r\n\r\n")
     assert b" 101 " in head
-    assert frames.startswith(b"\x89"), "it was pinged before it was given up"
+    assert frames.startswith(b"\x89"), "it was pinged before it was dropped"

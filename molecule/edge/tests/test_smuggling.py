@@ -1,4 +1,4 @@
-"""Requests that two readers could read in two ways: refused, and never answered twice."""
+"""Requests that two servers could interpret differently: refused, and never answered twice."""
 
 import pytest
 from raw import exchange, handshake, statuses
@@ -74,7 +74,7 @@ REFUSED = {
     "a WebSocket from another page": handshake(Origin="https://evil.test"),
     "an upgrade to HTTP/2": handshake(Upgrade="h2c", **{"HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}),
 }
-# What is allowed, but has to count as one request.
+# Allowed, but has to count as one request.
 ONE = {
     "a request in a body": GET + HOST + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN,
     "a request in a chunk": CHUNKED + b"%x\r\n%s\r\n" % (len(HIDDEN), HIDDEN) + END,
@@ -90,7 +90,7 @@ def test_what_is_malformed_is_refused_once(case, site):
     received, closed = exchange(site.port, REFUSED[case])
     answers = statuses(received)
     assert len(answers) == 1 or (not received and closed), received
-    # 501 and 505 are what RFC 9110 has for an unknown encoding and an unknown version.
+    # RFC 9110 defines 501 for an unknown encoding and 505 for an unknown version.
     assert all(400 <= status < 500 or status in (501, 505) for status in answers), received
     assert b"127.0.0.1" not in received
     assert b"release" not in received.lower().partition(b"\r\n\r\n")[2], received

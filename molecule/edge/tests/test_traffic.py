@@ -1,4 +1,4 @@
-"""What goes through the edge: streams, bodies, guarded files, static files, headers."""
+"""Traffic through the edge: streams, bodies, guarded files, static files, headers."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ SECURITY = ("X-Content-Type-Options", "Referrer-Policy", "Permissions-Policy")
 
 
 def first_lines(site, path: str, count: int, **headers: str) -> list[str]:
-    """The first lines of a response that goes on for much longer than this waits for them."""
+    """Return the first lines of a response that takes much longer than this waits."""
     with httpx.stream("GET", site.address + path, headers={"Host": site.name, **headers}, timeout=PATIENCE) as response:
         assert response.status_code == 200
         return list(islice(response.iter_lines(), count))
 
 
 def memory(host, processes: str) -> dict[str, int]:
-    """The resident memory in KiB of each process that runs `processes`."""
+    """Return the resident memory in KiB of each process whose command line matches `processes`."""
     lines = host.check_output("ps -o pid=,rss= -p $(pgrep -d, -f %s)", processes).splitlines()
     return {line.split()[0]: int(line.split()[1]) for line in lines}
 

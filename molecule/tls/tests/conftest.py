@@ -1,4 +1,4 @@
-"""The site over TLS, as a visitor sees it and as the host shows it."""
+"""Fixtures for the site over TLS: its edge, curl on the host, and the edge's play."""
 
 import socket
 import ssl
@@ -19,7 +19,7 @@ class Edge:
     name: str = "sample.test"
 
     def handshake(self, name: str | None = "sample.test", **settings: object) -> ssl.SSLSocket:
-        """A finished handshake that asks for `name`; raises ssl.SSLError. `settings` are set on the client's context."""
+        """Return the socket after a handshake for `name`, or raise ssl.SSLError; `settings` go to the client's context."""
         context = self.context()
         for setting, value in settings.items():
             setattr(context, setting, value)
@@ -27,19 +27,19 @@ class Edge:
         return context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE), server_hostname=name)
 
     def certificate(self) -> x509.Certificate:
-        """What the edge shows now."""
+        """Return the certificate that the edge shows now."""
         with self.handshake() as connection:
             return x509.load_der_x509_certificate(connection.getpeercert(binary_form=True))
 
     def websocket(self) -> ClientConnection:
-        """An open WebSocket over TLS."""
+        """Return an open WebSocket over TLS."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         options = {"origin": f"https://{self.name}", "ssl": self.context(), "open_timeout": PATIENCE}
         return connect(f"wss://{self.name}/ws/chat/", sock=connection, **options)
 
     @staticmethod
     def context() -> ssl.SSLContext:
-        """A client that trusts anybody and also speaks what nobody should any more."""
+        """Return a client's context that trusts any certificate and allows obsolete protocols and ciphers."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.set_ciphers("ALL:@SECLEVEL=0")
@@ -48,13 +48,13 @@ class Edge:
 
 @pytest.fixture(scope="module")
 def edge(variables: dict) -> Edge:
-    """The edge of the host at hand."""
+    """The edge of the host under test."""
     return Edge(variables["lab_https_port"])
 
 
 @pytest.fixture
 def ask(host) -> Callable[..., str]:
-    """curl on the host, for the site by name; returns what it prints."""
+    """ask(url, *options): run curl on the host, which resolves the site's names to itself; return its output."""
 
     def ask(url: str, *options: str) -> str:
         places = " ".join(
@@ -69,5 +69,5 @@ def ask(host) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def edge_play(playbook: Playbooks) -> Callable[..., str]:
-    """The edge's part of a deploy on the host at hand."""
+    """Run the edge's part of a deploy on the host under test."""
     return lambda *arguments, **variables: playbook("../molecule/tls/edge", *arguments, **variables)

@@ -1,4 +1,4 @@
-"""The host with Debian 12: an authority that issues, renews, and is away."""
+"""The host with Debian 12: an authority that issues, renews, and is down."""
 
 import json
 import re
@@ -11,13 +11,13 @@ NEW = ["sample.test", "www.sample.test", "new.sample.test", "127.0.0.1"]
 
 
 def state(host) -> dict:
-    """What the host knows of the certificate."""
+    """Return the host's state of the certificate."""
     return json.loads(host.check_output("nginx-site-certificate state sample"))
 
 
 @pytest.fixture
 def away(host):
-    """The authority is down for one test."""
+    """Stop the authority for one test."""
     host.check_output("systemctl stop authority.socket authority.service")
     yield
     host.check_output("systemctl start authority.socket")
@@ -31,7 +31,7 @@ def test_the_authority_has_signed_all_host_names(host, edge):
 
 
 def test_a_renewal_by_the_timers_service_loses_nobody(host, edge):
-    """The service does what the timer starts; only the due date is brought forward."""
+    """Start the timer's service directly; only the due date is brought forward."""
     before = edge.certificate().serial_number
     conf = "/etc/letsencrypt/renewal/nginx_site-sample.conf"
     host.check_output(f"sed -i 's/^.*renew_before_expiry.*/renew_before_expiry = 365 days/' {conf}")

@@ -1,4 +1,4 @@
-"""What both hosts, one with a certificate of its own and one with an authority's, give a visitor."""
+"""The edge as visitors see it, on both hosts: one with a self-signed certificate, one with an authority's."""
 
 import json
 import re

@@ -10,7 +10,7 @@ testinfra_hosts = ["ansible://trixie"]
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """A certificate of the user's own, its key, and the key of another."""
+    """pair(certificate, key): return the variables for one of three certificates and one of their keys."""
     folder = tmp_path_factory.mktemp("pair")
     for name, bits, hosts in (
         ("right", 2048, "DNS:sample.test,DNS:*.sample.test"),
@@ -38,7 +38,7 @@ def test_http3_is_announced_and_spoken(host, ask):
 
 
 def test_post_quantum_keys_are_exchanged(host):
-    # Groups that the client does not offer can't be chosen: this one is all it has.
+    # The client offers only this group, so no other can be chosen.
     command = "echo | openssl s_client -connect 127.0.0.1:443 -servername sample.test -groups X25519MLKEM768"
     assert "X25519MLKEM768" in host.check_output(f"{command} 2>&1 | grep -i 'group'")
 

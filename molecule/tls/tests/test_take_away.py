@@ -1,4 +1,4 @@
-"""A site that has everything another way, on the host with Debian 13, and what is left when it is taken away."""
+"""A site with different settings on the host with Debian 13, and the host after its removal."""
 
 import pytest
 
@@ -8,12 +8,12 @@ OTHER = {"nginx_site_tls": "acme", "nginx_site_tls_profile": "modern", "nginx_si
 
 @pytest.fixture(scope="module")
 def other(edge_play):
-    """The site with an authority's certificate, the modern profile and another port."""
+    """Deploy the site with an authority's certificate, the modern profile and another port."""
     edge_play(**OTHER)
 
 
 def handshake(host, *options: str) -> str:
-    """What openssl on the host says of a handshake on the other port."""
+    """Return the output of openssl on the host for a handshake on the other port."""
     return host.run(f"echo | openssl s_client -connect 127.0.0.1:8443 -servername sample.test {' '.join(options)} 2>&1").stdout
 
 
