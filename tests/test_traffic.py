@@ -1,4 +1,4 @@
-"""The load generator, run against a server that misbehaves in known ways and known numbers."""
+"""The load generator, run against a server that commits known faults in known numbers."""
 
 import asyncio
 import base64
@@ -23,10 +23,10 @@ sys.path.insert(0, str(SHARED))
 from traffic import Report, Settings, Traffic
 from traffic.generator import HELLO, STREAM_LINES
 
-# For what has to end in time out: long enough for nothing else to, on a busy machine.
+# Long enough that nothing except the deliberate delays times out, even on a busy machine.
 TIMEOUT = 3
 PATIENCE = 120
-# An odd number, so that in turn each of them meets fresh and kept-alive connections.
+# An odd number of faults, so that each one hits both fresh and kept-alive connections.
 HTTP_FAULTS = ("drop", "reset", "truncate", "truncate_head", "502", "500", "delay", "wrong_body", "garbage")
 FAILURE_OF = {
     "drop": "closed",
@@ -50,7 +50,7 @@ class Server:
     """
 
     def __init__(self, **faults: Callable[[int], str]) -> None:
-        """Take the faults, none by default; nothing runs yet."""
+        """Keep the faults, none by default; nothing runs yet."""
         none = every(1)
         self.http_fault = faults.get("http_fault", none)
         self.text_fault = faults.get("text_fault", lambda text: "")
@@ -61,7 +61,7 @@ class Server:
 
     @contextmanager
     def running(self) -> Iterator["Server"]:
-        """Serve while inside."""
+        """Serve inside the `with` block."""
         ready = threading.Event()
         thread = threading.Thread(target=asyncio.run, args=[self._run(ready)])
         thread.start()
@@ -73,7 +73,7 @@ class Server:
             thread.join()
 
     async def _run(self, ready: threading.Event) -> None:
-        """Listen until told that it is over."""
+        """Listen until `over` is set."""
         self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -191,15 +191,15 @@ def every(nth: int, *faults: str) -> Callable[[int], str]:
 
 
 def wait_until(true: Callable[[], object]) -> None:
-    """Return when `true()` is; fail where it never will be."""
+    """Wait until `true()` is true; fail after PATIENCE seconds."""
     deadline = time.monotonic() + PATIENCE
     while not true():
-        assert time.monotonic() < deadline, f"still not so after {PATIENCE} s"
+        assert time.monotonic() < deadline, f"still not true after {PATIENCE} s"
         time.sleep(0.05)
 
 
 def seen(traffic: Traffic, name: str) -> bool:
-    """Whether a window has an answer of every kind."""
+    """Return whether a window has an answer of every kind."""
     counts = traffic.report().summary(name).counts
     return all(counts[kind] for kind in ("get", "post", "stream", "echo"))
 
@@ -225,7 +225,7 @@ def lost(started: float, seconds: float, kind: str = "get", **values: object) ->
 
 
 def settled(until: float) -> dict:
-    """Return the event that the log is complete until then."""
+    """Return the event that marks the log as complete until then."""
     return {"event": "settled", "at": until, "until": until}
 
 
@@ -233,7 +233,7 @@ STOP = {"event": "stop", "at": 200, "reason": "test", "processor_seconds": 1}
 
 
 def test_a_clean_server_loses_nothing(tmp_path):
-    """Every request is answered and counted; releases are told apart by time; the run is attributed to windows."""
+    """Every request is answered and counted, for its release and its window."""
     with (
         Server().running() as server,
         Traffic(server.url, str(tmp_path / "log"), rate=80, websockets=5, echo_every=0.05) as traffic,
@@ -258,12 +258,12 @@ def test_a_clean_server_loses_nothing(tmp_path):
     assert "aaaaaaaaaaaa" in report.summary("before").releases
     assert any(exchange.reused for exchange in report.exchanges)
     assert "switched" in report.table() and "before" in report.table()
-    with pytest.raises(AssertionError, match="answered by others than aaaaaaaaaaaa"):
+    with pytest.raises(AssertionError, match="answered by releases other than aaaaaaaaaaaa"):
         report.assert_answers_only_from("aaaaaaaaaaaa", after=100)
 
 
 def test_every_http_fault_is_reported_as_what_it_was(tmp_path):
-    """The report counts exactly the faults that the server committed."""
+    """The report counts exactly the faults the server committed."""
     with (
         Server(http_fault=every(3, *HTTP_FAULTS)).running() as server,
         Traffic(server.url, str(tmp_path / "log"), rate=100, websockets=0, timeout=TIMEOUT) as traffic,
@@ -283,7 +283,7 @@ def test_every_websocket_fault_is_reported_as_what_it_was(tmp_path):
     closes = {"1012": 3, "1006": 3}
 
     def fault(text: str) -> str:
-        """The one for a text; a client that was closed begins anew, and has peace after the third time."""
+        """Return the fault for a text; a closed client starts its texts again, and is left alone after the third close."""
         kind = faults.get(text, "")
         return kind if server.committed[kind] < closes.get(kind, 1) else ""
 
@@ -299,14 +299,14 @@ def test_every_websocket_fault_is_reported_as_what_it_was(tmp_path):
     assert Counter(close.code for close in report.closes) == {1012: did["1012"], 1006: did["1006"]}
     assert {close.reason for close in report.closes} == {"restart", "[Errno 104] Connection reset by peer"}
     assert all(close.release == server.release and close.age > 0 for close in report.closes)
-    # Where the machine is slow, more than one text is under way.
+    # On a slow machine, more than one text is in transit.
     assert summary.failures["crossed"] >= did["1012"]
     assert summary.failures["cut"] >= did["1006"]
     assert summary.failures["timeout"] == did["lost"] + did["garbled"]
     assert summary.echoes[2] == sum(summary.failures[failure] for failure in ("crossed", "cut", "timeout"))
     assert summary.failures["wrong_body"] == summary.counts["message"] == did["garbled"]
     assert summary.counts["handshake"] == server.handshakes == 5 + len(report.closes)
-    assert summary.longest_down > 0.04, "nobody comes back at once"
+    assert summary.longest_down > 0.04, "no client reconnects at once"
     with pytest.raises(AssertionError, match=r"closed .* 1012 restart"):
         report.assert_lossless(tolerate=("timeout", "cut", "crossed", "wrong_body"))
     report.assert_lossless(tolerate=("timeout", "cut", "crossed", "wrong_body"), close_ok=lambda close: True)
@@ -329,7 +329,7 @@ def test_every_handshake_fault_is_reported_as_what_it_was(tmp_path):
 
 
 def test_a_silent_websocket_is_given_up(tmp_path):
-    """A WebSocket whose server vanished without a word does not stay open for ever."""
+    """A WebSocket whose server vanished silently does not stay open forever."""
     with (
         Server(text_fault=lambda text: "lost").running() as server,
         Traffic(server.url, str(tmp_path / "log"), rate=0, websockets=1, timeout=TIMEOUT) as traffic,
@@ -341,7 +341,7 @@ def test_a_silent_websocket_is_given_up(tmp_path):
 
 
 def test_a_port_without_a_server_refuses(tmp_path):
-    """Requests and handshakes are all refused, and the log proves nothing else; the cap ends the run."""
+    """All requests and handshakes are refused, nothing else is logged, and the time limit ends the run."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     traffic = Traffic(f"http://127.0.0.1:{port}", str(tmp_path / "log"), seconds=2).start()
@@ -349,13 +349,13 @@ def test_a_port_without_a_server_refuses(tmp_path):
     summary = report.summary()
     assert summary.failures["connect_refused"] == sum(summary.counts.values())
     assert all(summary.counts[kind] for kind in ("get", "post", "handshake"))
-    assert report.stopped == "its time is over"
+    assert report.stopped == "its time is up"
     with pytest.raises(AssertionError, match="proves nothing: no success of"):
         report.assert_lossless()
 
 
 def test_the_generator_ends_with_its_parent(tmp_path):
-    """The load stops, in order, when the process that started it is killed."""
+    """The load stops in an orderly way when the process that started it is killed."""
     log = tmp_path / "log"
     program = f"import traffic; traffic.Traffic('http://127.0.0.1:9', {str(log)!r}).start(); print(flush=True); input()"
     process = subprocess.Popen(
@@ -370,7 +370,7 @@ def test_the_generator_ends_with_its_parent(tmp_path):
 
 
 def test_a_killed_generator_proves_nothing(tmp_path):
-    """A log that its writer did not finish is never taken for a good one."""
+    """A log that its writer did not finish never passes an assertion."""
     with (
         Server().running() as server,
         Traffic(server.url, str(tmp_path / "log")) as traffic,
@@ -384,7 +384,7 @@ def test_a_killed_generator_proves_nothing(tmp_path):
 
 
 def test_a_failure_counts_in_each_window_that_it_touches(tmp_path):
-    """Begun before, failed within, failed after: all count; one outside does not."""
+    """A failure that began before the window or failed after it counts; one entirely outside does not."""
     report = write_log(
         tmp_path / "log",
         {"event": "begin", "at": 110, "name": "kill"},
@@ -419,7 +419,7 @@ def test_begun_before_and_after_an_instant(tmp_path):
 
 
 def test_a_text_crosses_a_close_no_longer_than_echoes_take(tmp_path):
-    """What waited for longer than a quarter of a second, or twice as long as the slowest echo round it, was lost."""
+    """A text that waited longer than 0.25 s and than twice the slowest echo around that time was lost."""
     events = [{"event": "begin", "at": 100, "name": "close"}, {"event": "end", "at": 120, "name": "close"}]
     events += [lost(at, seconds, "echo", failure="crossed") for at, seconds in ((110, 0.2), (112, 0.7))]
     echo = {"event": "exchange", "kind": "echo", "number": 8}
@@ -434,7 +434,7 @@ def test_a_text_crosses_a_close_no_longer_than_echoes_take(tmp_path):
 
 
 def test_a_window_is_judged_only_when_it_is_on_record(tmp_path):
-    """An open window, or one after the last settled instant, raises; an unknown one is an error."""
+    """An open window, or a window after the last settled instant, fails; an unknown window is an error."""
     opened = {"event": "begin", "at": 110, "name": "deploy"}
     ended = {"event": "end", "at": 120, "name": "deploy"}
     for events in ([opened], [opened, ended, {"event": "settled", "at": 121, "until": 119}]):
@@ -455,6 +455,6 @@ def test_a_window_is_judged_only_when_it_is_on_record(tmp_path):
     ],
 )
 def test_bounds(settings):
-    """Load that is unbounded or meant for others is refused."""
+    """Unbounded load and load on public addresses are refused."""
     with pytest.raises(ValueError):
         Settings(log="log", **settings)

@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-# Seconds that tell a wait from a hang, however busy the machine is; nothing is expected to take that long.
+# Seconds after which a wait counts as a hang, however busy the machine is; nothing is expected to take that long.
 PATIENCE = 120
 
 
@@ -32,23 +32,23 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        """Ask for `path` on a new connection; raises httpx's errors."""
+        """Return the response to GET `path` on a new connection; raises httpx's errors."""
         return httpx.get(self.address + path, headers={"Host": self.name, **headers}, timeout=PATIENCE)
 
     def post(self, path: str, **arguments: object) -> httpx.Response:
-        """Send something to `path`."""
+        """Return the response to POST `path`; `arguments` are those of httpx.post."""
         return httpx.post(self.address + path, headers={"Host": self.name}, timeout=PATIENCE, **arguments)
 
     def websocket(self, path: str = "/ws/chat/", **headers: str) -> ClientConnection:
-        """An open WebSocket at `path`, as a page of the site opens it."""
-        # The name resolves nowhere, so the connection is made by address.
+        """Return an open WebSocket at `path`, with the origin of the site's pages."""
+        # No resolver has the name, so connect by address.
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         place = f"{self.name}:{self.port}"
         options = {"origin": f"http://{place}", "additional_headers": headers, "open_timeout": PATIENCE}
         return connect(f"ws://{place}{path}", sock=connection, **options)
 
     def release(self) -> str:
-        """The release that answers now."""
+        """Return the release that answers now."""
         return self.get("/healthz").headers["X-Release"]
 
 
@@ -70,7 +70,7 @@ class Playbooks:
         return output
 
     def start(self, name: str, *arguments: str, **variables: object) -> subprocess.Popen:
-        """Begin the same in a process group of its own, and return it running."""
+        """Start the same run in its own process group and return the running process."""
         command = [BIN / "ansible-playbook", f"--inventory={self.inventory}", f"--limit={self.limit},localhost"]
         command += [ROOT / "playbooks" / f"{name}.yml", "--extra-vars", json.dumps(variables), *arguments]
         plain = os.environ | {"ANSIBLE_FORCE_COLOR": "0", "NO_COLOR": "1"}
@@ -79,8 +79,8 @@ class Playbooks:
 
 
 def wait_until(true: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Return when `true()` is; fail after `seconds`."""
+    """Wait until `true()` is true; fail after `seconds` with the docstring of `true`."""
     deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < deadline, f"{true.__doc__ or true} is still not so after {seconds} s"
+        assert time.monotonic() < deadline, f"still not true after {seconds} s: {true.__doc__ or true}"
         time.sleep(0.2)

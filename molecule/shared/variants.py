@@ -1,4 +1,4 @@
-"""Variants of the sample project: changed ones, and ones that are broken in one way each."""
+"""Variants of the sample project: some changed, some broken in one way each."""
 
 import re
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_app"
 
-# What each variant does to a file of the project: (file, text to replace or "" for the end, new text).
+# The edit of each broken variant: (file, text to replace or "" to append, new text).
 BROKEN = {
     "import": ("config/asgi.py", "", "\nraise RuntimeError('broken on purpose')\n"),
     "health": ("showcase/health.py", "status=200 if ready else 503", "status=500"),
@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
 
 
 def variant(place: Path, name: str) -> Path:
-    """A copy of the sample project in `place`, changed by a comment that says `name`."""
+    """Return a copy of the sample project in `place` that differs by a comment with `name`."""
     project = place / name
     shutil.copytree(SAMPLE, project, ignore=shutil.ignore_patterns("var", "__pycache__", ".*_cache"))
     with (project / "config/urls.py").open("a") as file:
@@ -44,7 +44,7 @@ def variant(place: Path, name: str) -> Path:
 
 
 def broken(place: Path, how: str) -> Path:
-    """A copy of the sample project that is broken as BROKEN[how] says."""
+    """Return a copy of the sample project, broken by the edit BROKEN[how]."""
     project = variant(place, f"broken-{how}")
     name, old, new = BROKEN[how]
     file = project / name
@@ -55,7 +55,7 @@ def broken(place: Path, how: str) -> Path:
 
 
 def with_migration(place: Path, name: str, work: str = "pass") -> Path:
-    """A copy of the sample project with one more migration, which does `work`."""
+    """Return a copy of the sample project with an additional migration that runs `work`."""
     project = variant(place, name)
     (project / "showcase/migrations/0002_colour.py").write_text(MIGRATION.format(work=work))
     models = project / "showcase/models.py"

@@ -11,12 +11,12 @@ DOCUMENTATION = """
 name: plays
 type: notification
 short_description: Records which playbooks ran and which of their plays had no hosts
-description: Ansible passes a play without hosts with exit code 0. The test runner reads this record and does not.
+description: Ansible exits with code 0 after a play without hosts. The test runner reads this record and fails.
 """
 
 
 class CallbackModule(CallbackBase):
-    """Notes what ran; without LAB_PLAYS it does nothing."""
+    """Records the run; does nothing without LAB_PLAYS."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "notification"
@@ -35,7 +35,7 @@ class CallbackModule(CallbackBase):
         self.run["without_hosts"].append(self.play)
 
     def v2_playbook_on_stats(self, stats):
-        """Write the record of a run that has ended."""
+        """Write the record when the run ends."""
         if record := os.environ.get("LAB_PLAYS"):
             with Path(record).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(self.run) + "\n")

@@ -1,7 +1,7 @@
 """HTTP and WebSocket load that counts every loss while deploys, kills and reboots happen.
 
-The load comes from a process of its own; each request and echo becomes a line of an event log, and the report is
-read from that log alone, so nothing that happened is lost with the test that caused it.
+The load comes from a separate process; each request and echo becomes a line of an event log, and the report is read
+only from that log, so a test that crashes loses no record.
 
     with Traffic("http://127.0.0.1:8080", host="demo.test") as traffic:
         with traffic.window("deploy 1"):

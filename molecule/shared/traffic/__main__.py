@@ -1,4 +1,4 @@
-"""python -m traffic http://127.0.0.1:8080 --seconds 60: make load, print the report, exit 1 if anything was lost."""
+"""python -m traffic http://127.0.0.1:8080 --seconds 60: generate load, print the report, exit 1 if anything was lost."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ def main() -> int:
     """Run from the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="traffic", description=__doc__)
     parser.add_argument("base_url", help="http://<loopback or private address>:<port>")
-    parser.add_argument("--host", default="", help="Host header, where it is not the address")
+    parser.add_argument("--host", default="", help="Host header, if it differs from the address")
     parser.add_argument("--log", help="event log (default: a new temporary file)")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rate", type=float, default=40, help="HTTP requests a second (default: %(default)s)")

@@ -13,41 +13,41 @@ from .wire import Failed, network_failure
 
 PATH = "/ws/chat/"
 _BACKOFF_SECONDS = (0.05, 1.0)
-# A machine that is slow gets no more to do than it can: otherwise pings and pongs would wait behind a heap of texts.
+# Do not overload a slow machine: pings and pongs would wait behind a queue of texts.
 _MOST_UNANSWERED = 10
 
 
 class _connect(connect):
-    """websockets' connect, which reports a redirect instead of following it unseen."""
+    """websockets' connect, but it reports a redirect instead of following it silently."""
 
     def process_redirect(self, exc: Exception) -> Exception:
-        """Return the exception, which makes connect raise it."""
+        """Return the exception, so that connect raises it."""
         return exc
 
 
 class _Socket(ClientConnection):
-    """A WebSocket that remembers how its connection was lost."""
+    """A WebSocket that records how its connection was lost."""
 
     lost: Exception | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Keep the error, None for an orderly end of the stream."""
+        """Keep the error; None means an orderly end of the stream."""
         self.lost = exc
         super().connection_lost(exc)
 
 
 class Chat:
-    """One client; number tells it from the others."""
+    """One client, identified by its number."""
 
     def __init__(self, number: int, settings: Settings, journal: Journal, stopping: asyncio.Event) -> None:
-        """Take what it shares with the rest of the generator; stopping ends run()."""
+        """Keep what it shares with the rest of the generator; stopping ends run()."""
         self.number = number
         self.settings = settings
         self.journal = journal
         self.stopping = stopping
 
     async def run(self) -> None:
-        """Connect, converse, and begin again, until the generator stops."""
+        """Connect, converse, and reconnect after each close, until the generator stops."""
         down_since = None
         await pause(self.stopping, self.settings.echo_every * self.number / self.settings.websockets)
         least, most = _BACKOFF_SECONDS
@@ -81,7 +81,7 @@ class Chat:
         authority = self.settings.authority
         timeout = self.settings.timeout
         try:
-            # No pings: only the server, or an echo that never comes, may end a WebSocket.
+            # No pings: only the server or a missing echo may end a WebSocket.
             return await _connect(
                 f"ws://{authority}{PATH}", origin=f"http://{authority}", host=address, port=port, proxy=None,
                 compression=None, ping_interval=None, open_timeout=timeout, close_timeout=timeout,
@@ -103,7 +103,7 @@ class _Conversation:
     """The texts and echoes of one open WebSocket."""
 
     def __init__(self, chat: Chat, websocket: _Socket, release: str) -> None:
-        """Take the client, its open WebSocket and the release that accepted it."""
+        """Keep the client, its open WebSocket and the release that accepted it."""
         self.chat = chat
         self.journal = chat.journal
         self.websocket = websocket
@@ -114,7 +114,7 @@ class _Conversation:
         self.given_up = self.leaving = False
 
     async def run(self) -> float:
-        """Send and receive until either side closes; return when that was, in seconds since 1970."""
+        """Send and receive until either side closes; return the time of the close in seconds since 1970."""
         async with asyncio.TaskGroup() as group:
             sender = group.create_task(self._send())
             try:
@@ -151,7 +151,7 @@ class _Conversation:
         await self.websocket.close()
 
     def _receive(self, message: str | bytes) -> None:
-        """Match a message with the text that it answers."""
+        """Match a message with the text it answers."""
         self.heard = now()
         try:
             answer = json.loads(message)
@@ -161,12 +161,12 @@ class _Conversation:
             known = False
         if known and text in self.pending:
             self.journal.end(self.pending.pop(text))
-        elif not (known and text in self.expired):  # an expired one is on record as a timeout already
+        elif not (known and text in self.expired):  # an expired one is already recorded as a timeout
             unasked = self.journal.begin("message", self.chat.number, release=self.release)
             self.journal.end(unasked, "wrong_body", repr(message[:200]))
 
     def _expire(self) -> None:
-        """Give up on echoes that are too late, and on the WebSocket if it has been silent since."""
+        """Record late echoes as timeouts, and drop the WebSocket if it has been silent since."""
         limit = self.chat.settings.timeout
         while self.pending:
             text, exchange = next(iter(self.pending.items()))
@@ -179,7 +179,7 @@ class _Conversation:
                 self.websocket.transport.abort()
 
     def _write_down_end(self, closed_at: float) -> None:
-        """Write the echoes that will never come, and the close unless it was our own."""
+        """Write the echoes that will never come, and the close unless the client closed."""
         code = self.websocket.close_code
         for exchange in self.pending.values():
             detail = f"closed with {code} {closed_at - exchange.started:.3f} s after the text was sent"

@@ -1,4 +1,4 @@
-"""Starts, marks and stops the generator's process."""
+"""Start, mark and stop the generator's process."""
 
 import json
 import os
@@ -19,17 +19,17 @@ _START_SECONDS = 120
 
 
 class Traffic:
-    """Load in a process of its own, from start() (or `with`) until stop(), the end of its time, or of this process."""
+    """Load from a separate process, from start() (or `with`) until stop(), the end of its time or the end of this process."""
 
     def __init__(self, base_url: str, log: str | None = None, **settings: object) -> None:
-        """Take the address of the site, the path of the event log (default: a new file in a new temporary directory;
-        an existing one is replaced) and further Settings. Raises ValueError for a setting out of bounds."""
+        """Keep the address of the site, the path of the event log (default: a new file in a new temporary directory;
+        an existing file is replaced) and further Settings. Raises ValueError for a setting out of bounds."""
         log = log or str(Path(tempfile.mkdtemp(prefix="traffic-"), "events.jsonl"))
         self.settings = Settings(base_url, log, **settings)
         self._process: subprocess.Popen | None = None
 
     def start(self) -> Self:
-        """Start the load; return once it runs. Raises RuntimeError, with the process's own words, if it does not."""
+        """Start the load; return once it runs. Raises RuntimeError, with the process's stderr, if it does not start."""
         log = Path(self.settings.log)
         log.write_bytes(b"")
         environment = dict(os.environ)
@@ -40,7 +40,7 @@ class Traffic:
         with Path(f"{log}.err").open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"{__package__}.generator", json.dumps(arguments)],
-                stdin=subprocess.PIPE,  # its end tells the generator that this process is gone
+                stdin=subprocess.PIPE,  # closes when this process ends, which stops the generator
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 env=environment,
@@ -64,9 +64,9 @@ class Traffic:
 
     @contextmanager
     def window(self, name: str) -> Iterator[float]:
-        """Name the time spent inside for the report; yields its begin. Raises ValueError for a name used before."""
+        """Name the time spent inside for the report; yields its begin. Raises ValueError if the name is taken."""
         if name in self._report.refresh().windows:
-            raise ValueError(f"there is a window {name!r} already")
+            raise ValueError(f"there is already a window {name!r}")
         at = now()
         self._journal.write("begin", name=name)
         try:
@@ -75,22 +75,22 @@ class Traffic:
             self._journal.write("end", name=name)
 
     def report(self) -> Report:
-        """Return the report so far, while the load goes on, once all that began before this call has its outcome."""
+        """Return the report so far, once everything begun before this call has an outcome; the load goes on."""
         instant = now()
         deadline = time.monotonic() + self.settings.timeout + 5
         while self._report.refresh().settled_until < instant and not self._report.stopped:
             if self._process.poll() is not None or time.monotonic() > deadline:
-                break  # the report says how far it is complete, and its assertions insist on it
+                break  # the report records how far it is complete, and its assertions check that
             time.sleep(0.05)
         return self._report
 
     def wait(self) -> Report:
-        """Wait until the generator ends by itself; return its report."""
+        """Wait until the generator's time is up; return its report."""
         self._process.wait()
         return self.stop()
 
     def stop(self) -> Report:
-        """End the load once what is in flight is over; return the report. May be called again."""
+        """End the load once nothing is in flight; return the report. May be called again."""
         if not self._process.stdin.closed:
             self._process.terminate()
             try:

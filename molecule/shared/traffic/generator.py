@@ -1,7 +1,7 @@
-"""The process that makes the load: python -m traffic.generator <settings as JSON>.
+"""The process that generates the load: python -m traffic.generator <settings as JSON>.
 
-It ends after settings.seconds, on SIGTERM or SIGINT, or when its standard input ends, that is when the process that
-started it is gone: it begins nothing more, waits for what is in flight, and writes its last event.
+It ends after settings.seconds, on SIGTERM or SIGINT, or at the end of its standard input, when the process that
+started it is gone: it starts nothing more, waits for what is in flight, and writes its last event.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ _NOTABLE_LAG_SECONDS = 0.05
 
 
 def kind_of(number: int) -> str:
-    """Return the kind of the request with that running number: of 20, one stream, 4 POST, 15 GET."""
+    """Return the kind of the request with that running number: of 20, one is a stream, 4 are POST, 15 are GET."""
     if number % 20 == 0:
         return "stream"
     return "post" if number % 5 == 1 else "get"
 
 
 def check_body(kind: str, sent: bytes, received: bytes) -> None:
-    """Raise Failed("wrong_body") unless the body is the one that this kind of request must get."""
+    """Raise Failed("wrong_body") unless the body is right for this kind of request."""
     if kind == "stream":
         lines = sum(1 for line in received.splitlines() if line.strip())
         if lines != STREAM_LINES:
@@ -58,22 +58,22 @@ class Generator:
     """Sends HTTP requests at a steady rate, up to _MOST_IN_FLIGHT at a time, and keeps WebSockets talking."""
 
     def __init__(self, settings: Settings, journal: Journal) -> None:
-        """Take the settings and the log."""
+        """Keep the settings and the log."""
         self.settings = settings
         self.journal = journal
         self.stopping = asyncio.Event()
-        self.reason = "its time is over"
+        self.reason = "its time is up"
         self.idle: deque[Connection] = deque()
         self.in_flight = 0
 
     def stop(self, reason: str) -> None:
-        """Begin nothing more; reason goes into the log."""
+        """Start nothing more; reason goes into the log."""
         if not self.stopping.is_set():
             self.reason = reason
             self.stopping.set()
 
     async def run(self) -> None:
-        """Make load until stopped. An error of its own ends the process, without the last event in the log."""
+        """Generate load until stopped. An internal error ends the process without the last event in the log."""
         self.journal.write("start", settings=asdict(self.settings))
         settling = asyncio.create_task(self._settle())
         async with asyncio.TaskGroup() as group:
@@ -90,13 +90,13 @@ class Generator:
         self.journal.write("stop", reason=self.reason, processor_seconds=round(time.process_time(), 3))
 
     async def _settle(self) -> None:
-        """Tell the log at intervals how far it is complete."""
+        """Record at intervals how far the log is complete."""
         while True:
             self.journal.settle()
             await asyncio.sleep(_SETTLE_SECONDS)
 
     async def _pace(self, group: asyncio.TaskGroup) -> None:
-        """Begin requests at the rate, each on time whatever became of the others, as long as they are not too many."""
+        """Start requests at the rate, without waiting for earlier ones unless too many are in flight."""
         due = now()
         for number in itertools.count():
             await pause(self.stopping, due - now())
@@ -107,13 +107,13 @@ class Generator:
             lag = now() - due
             if lag > _NOTABLE_LAG_SECONDS:
                 self.journal.write("lag", seconds=round(lag, 3))
-                due = now()  # no burst to catch up
+                due = now()  # do not catch up with a burst
             due += 1 / self.settings.rate
             self.in_flight += 1
             group.create_task(self._request(kind_of(number), number))
 
     async def _request(self, kind: str, number: int) -> None:
-        """Make one request and write down its outcome. Every other GET is on a kept-alive connection."""
+        """Send one request and record its outcome. Every other GET uses a kept-alive connection."""
         keep = kind == "get" and number % 2 == 1
         connection = (keep and self._kept()) or Connection(self.settings.address)
         exchange = self.journal.begin(kind, number, reused=connection.exchanges > 0)
@@ -142,7 +142,7 @@ class Generator:
             connection.close()
 
     def _kept(self) -> Connection | None:
-        """Return the kept-alive connection that has rested longest, or None to open one more."""
+        """Return the connection that has been idle longest, or None to open another one."""
         if len(self.idle) < _KEPT_CONNECTIONS:
             return None
         connection = self.idle.popleft()
@@ -153,18 +153,18 @@ class Generator:
 
     @staticmethod
     def _head(exchange: Exchange, headers: dict[str, str]) -> None:
-        """Write down when the response began, and by which release."""
+        """Record when the response began and which release sent it."""
         exchange.head = now() - exchange.started
         exchange.release = headers.get("x-release", "")
 
 
 async def _main(settings: Settings) -> None:
-    """Run a generator that listens to signals and to the end of standard input."""
+    """Run a generator that stops on a signal or at the end of standard input."""
     journal = Journal(settings.log)
     generator = Generator(settings, journal)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, generator.stop, f"it got {number.name}")
+        loop.add_signal_handler(number, generator.stop, f"it received {number.name}")
     watch = asyncio.create_task(_parent_gone(generator))
     await generator.run()
     watch.cancel()

@@ -1,4 +1,4 @@
-"""The event log: one JSON object a line, appended whole, so that several processes may write and none can lose it."""
+"""The event log: one JSON object per line, appended in one write, so that several processes can write to it."""
 
 import asyncio
 import json
@@ -8,10 +8,10 @@ from .model import Close, Exchange, now, to_event
 
 
 class Journal:
-    """Writes events, and knows which exchanges are still open."""
+    """Writes events and tracks the open exchanges."""
 
     def __init__(self, path: str) -> None:
-        """Append to the file at path, which is made where missing."""
+        """Open the file at path for appending; create it if it is missing."""
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._open: dict[int, Exchange] = {}
 
@@ -33,15 +33,15 @@ class Journal:
         self._append(to_event(exchange))
 
     def forget(self, exchange: Exchange) -> None:
-        """Drop an open exchange of which nothing was sent."""
+        """Drop an open exchange that was never sent."""
         del self._open[id(exchange)]
 
     def closed(self, close: Close) -> None:
-        """Write that a WebSocket ended."""
+        """Write the end of a WebSocket."""
         self._append(to_event(close))
 
     def settle(self) -> None:
-        """Write until when the log is complete: everything begun before that has its outcome in the log."""
+        """Write how far the log is complete: everything begun before that time has its outcome in the log."""
         oldest = min((exchange.started for exchange in self._open.values()), default=now())
         self.write("settled", until=round(oldest, 6))
 

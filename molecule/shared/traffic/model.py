@@ -1,4 +1,4 @@
-"""What the generator does (Settings) and what it writes down (Exchange, Close, Window)."""
+"""The generator's settings (Settings) and records (Exchange, Close, Window)."""
 
 import ipaddress
 import time
@@ -20,10 +20,10 @@ def clock(instant: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One run of the generator. Raises ValueError where a value is out of bounds.
+    """One run of the generator. Raises ValueError if a value is out of bounds.
 
     base_url: http://<private or loopback address>:<port>; log: path of the event log; host: Host header and Origin
-    ("" = those of base_url); seconds: the run ends by itself after these; rate: HTTP requests a second, all kinds
+    ("" = those of base_url); seconds: how long the run lasts; rate: HTTP requests a second, all kinds
     together; websockets: open at once; echo_every: seconds between two texts of one WebSocket; timeout: seconds for
     one whole request, handshake or echo.
     """
@@ -38,7 +38,7 @@ class Settings:
     timeout: float = 60
 
     def __post_init__(self) -> None:
-        """Refuse what could harm anyone else's machine or never end."""
+        """Refuse settings that could harm another machine or never end."""
         url = urlsplit(self.base_url)
         if url.scheme != "http" or url.path not in ("", "/"):
             raise ValueError(f"base_url must be http://<address>:<port>, not {self.base_url}")
@@ -70,16 +70,16 @@ class Settings:
 class Exchange:
     """One request, WebSocket handshake or WebSocket text, with its outcome.
 
-    kind: get, post, stream, handshake, echo, or message (a WebSocket text that nothing asked for)
+    kind: get, post, stream, handshake, echo, or message (an unexpected WebSocket text)
     number: the running number of the request, or that of the WebSocket client
-    started: seconds since 1970; seconds: until the outcome; head: until the response head (None = it never came)
+    started: seconds since 1970; seconds: until the outcome; head: until the response head (None = never received)
     release: X-Release of the response, of the handshake for an echo ("" = none)
     failure: "" = success, else one of
         connect_refused, connect_failed, reset, closed (before the response), stale_reuse (closed or reset before any
-        byte of the response to a GET on a kept-alive connection: a browser would ask again), truncated, malformed,
+        byte of the response to a GET on a kept-alive connection: a browser would retry), truncated, malformed,
         status_<code>, timeout, wrong_body;
         for an echo also crossed (unanswered when an orderly close arrived) and cut (unanswered when the connection
-        ended in another way)
+        ended otherwise)
     reused: on a kept-alive connection; down: for a handshake, seconds since this client's last WebSocket was closed
     """
 
@@ -96,7 +96,7 @@ class Exchange:
 
     @property
     def ended(self) -> float:
-        """When the outcome was known, in seconds since 1970; failed_at for a failure."""
+        """When the outcome was known, in seconds since 1970."""
         return self.started + self.seconds
 
     def __str__(self) -> str:
@@ -110,10 +110,10 @@ class Exchange:
 
 @dataclass(slots=True)
 class Close:
-    """A WebSocket that ended before the generator wanted it to.
+    """A WebSocket that ended before the generator closed it.
 
     at and opened: seconds since 1970; code: 1006 = without a close frame; release: the one it was connected to;
-    given_up: the generator dropped it, because nothing at all came for `timeout` seconds
+    given_up: the generator dropped it because nothing arrived for `timeout` seconds
     """
 
     number: int
@@ -148,7 +148,7 @@ class Window:
 
 
 def to_event(record: Exchange | Close) -> dict:
-    """Return a record as a dictionary for one line of the log, without the fields that are at their default."""
+    """Return a record as a dictionary for one line of the log, without fields at their default."""
     event = {"event": type(record).__name__.lower()}
     for field in fields(record):
         value = getattr(record, field.name)

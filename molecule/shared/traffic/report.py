@@ -1,4 +1,4 @@
-"""What happened, read from the event log: counts by window, a table, and assertions that name the first failures."""
+"""A report read from the event log: counts by window, a table, and assertions that name the first failures."""
 
 import json
 from collections import Counter
@@ -11,14 +11,14 @@ from .model import Close, Exchange, Window, clock
 
 KINDS = ("get", "post", "stream", "handshake", "echo")
 _MOST_NAMED = 10
-# How long a text and a close that cross may both be under way, where echoes are quick; and what is "round that time".
+# How long a text and a close that cross may both be in transit if echoes are quick; and which echoes count for that.
 _CROSSING_SECONDS = 0.25
 _ROUND_SECONDS = 2
 
 
 @dataclass(slots=True)
 class Seen:
-    """When a release was seen answering: first and last response head, and the last begin of what it answered."""
+    """When a release answered: its first and last response head, and the start of the last request it answered."""
 
     first: float
     last: float
@@ -28,11 +28,11 @@ class Seen:
 
 @dataclass(slots=True)
 class Summary:
-    """The counts of one window. Whatever was in flight at any time of the window counts in it.
+    """The counts of one window: everything in flight at any time of the window counts.
 
     counts: exchanges by kind, failed ones included; failures: by class, all kinds together; times: sorted seconds of
     successful GET and POST; echo_times: the same for echoes; longest_down: seconds a client needed to connect again;
-    lag: the most seconds that the generator itself was late, or had too many requests in flight to begin one
+    lag: the most seconds by which the generator was late, also because too many requests were in flight
     """
 
     name: str
@@ -49,17 +49,17 @@ class Summary:
     lag: float = 0.0
 
     def quantile(self, share: float, times: list[float] | None = None) -> float:
-        """Return the seconds within which that share (0..1) of GET and POST succeeded; 0 where there were none."""
+        """Return the seconds within which that share (0..1) of GET and POST succeeded; 0 if there were none."""
         times = self.times if times is None else times
         return times[min(int(share * len(times)), len(times) - 1)] if times else 0.0
 
     @property
     def echoes(self) -> tuple[int, int, int]:
-        """Texts (sent, answered, unanswered)."""
+        """The numbers of texts (sent, answered, unanswered)."""
         return self.counts["echo"], self.counts["echo"] - self.unanswered, self.unanswered
 
     def see(self, exchange: Exchange) -> None:
-        """Count the response to an HTTP request or handshake for the release that gave it."""
+        """Count the response to an HTTP request or handshake for the release that sent it."""
         if exchange.head is None or exchange.kind == "echo":
             return
         at = exchange.started + exchange.head
@@ -70,15 +70,15 @@ class Summary:
 
 
 class Report:
-    """An event log, read; refresh() reads what was added to it since.
+    """The content of an event log; refresh() reads the lines added since.
 
     exchanges, closes, marks ((time, name) pairs), windows by name; settled_until: everything begun before that instant
-    is in the log with its outcome; stopped: why the generator ended ("" = it runs, or it crashed); settings: its own;
-    processor_seconds: the processor time that it used
+    is in the log with its outcome; stopped: why the generator ended ("" = it runs, or it crashed); settings: the
+    generator's; processor_seconds: the processor time it used
     """
 
     def __init__(self, path: str) -> None:
-        """Read the log at path. Raises OSError where there is none."""
+        """Read the log at path. Raises OSError if there is none."""
         self.path = path
         self.exchanges: list[Exchange] = []
         self.closes: list[Close] = []
@@ -103,7 +103,7 @@ class Report:
         return self
 
     def _take(self, event: dict) -> None:
-        """Take one event in."""
+        """Store one event."""
         match event.pop("event"):
             case "exchange":
                 self.exchanges.append(Exchange(**event))
@@ -131,7 +131,7 @@ class Report:
 
     @property
     def releases(self) -> dict[str, Seen]:
-        """When each release was seen answering, over the whole run."""
+        """When each release answered, over the whole run."""
         return self.summary().releases
 
     def span(self, name: str | None = None) -> tuple[float, float]:
@@ -142,7 +142,7 @@ class Report:
         return window.begin, self.settled_until if window.end is None else window.end
 
     def exchanges_in(self, name: str | None = None) -> list[Exchange]:
-        """Return what was in flight at any time of a window, or all of the run."""
+        """Return the exchanges in flight at any time of a window, or all of the run."""
         if name is None:
             return self.exchanges
         begin, end = self.span(name)
@@ -186,10 +186,10 @@ class Report:
     ) -> None:
         """Raise AssertionError if anything was lost in the named windows, or (without names) in the whole run.
 
-        close_ok says which closes are as they should be (none, by default); tolerate names failure classes that the
-        caller forgives, such as "stale_reuse", or "crossed", which is forgiven where a text was under way no longer than
-        it and the close may take to cross on this machine at that time. A window that proves nothing raises too: one that is not
-        in the log completely, or in which not one exchange of each kind succeeded.
+        close_ok returns whether a close is expected (by default none is); tolerate names failure classes to ignore, such as
+        "stale_reuse", or "crossed", which is ignored only if the text was in transit no longer than a text and a close
+        may take to cross on this machine at that time. A window that proves nothing raises too: if its log is
+        incomplete, or no exchange of some kind succeeded.
         """
         for name in names or (None,):
             self._assert_proves(name)
@@ -209,7 +209,7 @@ class Report:
 
     def assert_answers_only_from(self, release: str, after: float, name: str | None = None) -> None:
         """Raise AssertionError if another release answered a request or handshake begun after the instant, or if this
-        one answered none. Without a window it judges what is on record, also while the load goes on."""
+        one answered none. Without a window, check what is recorded so far, also during the load."""
         if name:
             self._assert_settled(name)
         later = [
@@ -218,12 +218,12 @@ class Report:
             if exchange.head is not None and exchange.kind != "echo" and exchange.started > after
         ]
         others = [exchange for exchange in later if exchange.release != release]
-        self._raise_if(others, f"{self._called(name)} was answered by others than {release} after {clock(after)}")
+        self._raise_if(others, f"{self._called(name)} was answered by releases other than {release} after {clock(after)}")
         if not later:
             raise AssertionError(f"{self._called(name)}: no response at all after {clock(after)}")
 
     def table(self) -> str:
-        """Return the windows and the whole run as a table, below it failures and closes by class, and the marks."""
+        """Return a table of the windows and the whole run, followed by failures and closes by class, and the marks."""
         head = "window|seconds|get|post|stream|ws|echoes|failed|closes|p50 ms|p99 ms|max ms|echo max|down s|releases"
         rows = [head.split("|")]
         remarks = []
@@ -241,10 +241,10 @@ class Report:
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *remarks])
 
     def _assert_settled(self, name: str | None) -> None:
-        """Raise AssertionError if the log is not complete for the window."""
+        """Raise AssertionError if the window's log is incomplete."""
         complete = self.stopped if name is None else self.span(name)[1] <= self.settled_until
         if not complete or (name and self.windows[name].end is None):
-            state = self.stopped or f"it runs or crashed, see {self.path}.err"
+            state = self.stopped or f"it is running or crashed, see {self.path}.err"
             raise AssertionError(f"{self._called(name)} is recorded only until {clock(self.settled_until)} (generator: {state})")
 
     def _assert_proves(self, name: str | None) -> None:
@@ -261,7 +261,7 @@ class Report:
             )
 
     def _forgiven(self, failure: Exchange, tolerate: Collection[str]) -> bool:
-        """Return whether the caller tolerates the failure; a text that waited for too long has not crossed the close."""
+        """Return whether the caller tolerates the failure; a text that waited too long did not cross the close."""
         if failure.failure != "crossed" or failure.failure not in tolerate:
             return failure.failure in tolerate
         begin, end = failure.started - _ROUND_SECONDS, failure.ended + _ROUND_SECONDS
@@ -274,19 +274,19 @@ class Report:
 
     @staticmethod
     def _called(name: str | None) -> str:
-        """Return how a message calls a window."""
+        """Return a window's name for a message."""
         return "the whole run" if name is None else f"window {name!r}"
 
     @staticmethod
     def _raise_if(losses: list[Exchange | Close], what: str) -> None:
-        """Raise AssertionError naming the first losses, if there are any."""
+        """Raise AssertionError that names the first losses, if there are any."""
         if losses:
             named = "\n".join(f"  {loss}" for loss in losses[:_MOST_NAMED])
             raise AssertionError(f"{what}, {len(losses)} in all:\n{named}")
 
 
 def _row(summary: Summary) -> list[str]:
-    """Return one line of the table."""
+    """Return the cells of one line of the table."""
     sent, answered, _ = summary.echoes
     milliseconds = (summary.quantile(0.5), summary.quantile(0.99), summary.quantile(1))
     echo_longest = summary.quantile(1, summary.echo_times)

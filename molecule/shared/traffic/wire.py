@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client that never retries and says exactly how an exchange failed."""
+"""An HTTP/1.1 client that never retries and reports exactly how an exchange failed."""
 
 import asyncio
 import os
@@ -9,17 +9,17 @@ _MOST_BYTES = 1 << 20
 
 
 class Failed(Exception):
-    """An exchange failed; failure is a class of Exchange.failure, detail is for a person."""
+    """An exchange failed; failure is one of Exchange's failure classes, detail is for a person."""
 
     def __init__(self, failure: str, detail: str = "") -> None:
-        """Keep both."""
+        """Keep the failure class and the detail."""
         super().__init__(failure, detail)
         self.failure = failure
         self.detail = detail
 
 
 def network_failure(error: OSError, *, connecting: bool) -> Failed:
-    """Return the Failed for an error of the operating system, while connecting or later."""
+    """Return the Failed for an operating system error, while connecting or later."""
     if isinstance(error, TimeoutError):
         return Failed("timeout", str(error))
     detail = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
@@ -32,7 +32,7 @@ class Connection:
     """One TCP connection that carries one exchange after another."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        """Take (address, port); nothing is connected yet."""
+        """Keep (address, port) without connecting."""
         self.address = address
         self.exchanges = 0
         self._reader: asyncio.StreamReader | None = None
@@ -50,7 +50,7 @@ class Connection:
 
     @property
     def usable(self) -> bool:
-        """Whether another exchange may be sent: the server has neither closed nor said more than it was asked."""
+        """Whether another exchange may be sent: the server has neither closed nor sent anything unexpected."""
         return not (self._buffer or self._reader.at_eof() or self._reader.exception() or self._writer.is_closing())
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class Connection:
         """Send one request and return (body of the response, whether the connection may be kept).
 
         on_head is called with the header fields (names in lower case) as soon as the head is complete.
-        Raises Failed for everything but a complete response with a status of 2xx.
+        Raises Failed for anything except a complete response with a status of 2xx.
         """
         lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Accept: */*", "User-Agent: traffic"]
         if method == "POST":
@@ -85,7 +85,7 @@ class Connection:
 
     @contextmanager
     def _classified(self):
-        """Turn whatever may happen on the wire into Failed."""
+        """Turn every error of the connection or the protocol into Failed."""
         try:
             yield
         except (EOFError, OSError) as error:
@@ -116,7 +116,7 @@ class Connection:
                 return int(status), headers
 
     async def _body(self, status: int, headers: dict[str, str]) -> tuple[bytes, bool]:
-        """Read (body, whether its end was marked by anything but the end of the connection)."""
+        """Read (body, whether its end was marked other than by the end of the connection)."""
         if headers.get("transfer-encoding", "").lower() == "chunked":
             return await self._chunks(), True
         if status == 204:
@@ -155,7 +155,7 @@ class Connection:
         return taken
 
     async def _more(self) -> None:
-        """Read what there is. Raises EOFError at the end of the connection, ValueError past a sane size."""
+        """Read the available bytes. Raises EOFError at the end of the connection, ValueError beyond _MOST_BYTES."""
         data = await self._reader.read(65536)
         if not data:
             raise EOFError("closed by the server")
