@@ -1,4 +1,4 @@
-"""What gunicorn serves."""
+"""The ASGI application that gunicorn serves."""
 
 from django.core.asgi import get_asgi_application
 

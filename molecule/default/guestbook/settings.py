@@ -1,4 +1,4 @@
-"""Settings, address and page in one file."""
+"""Settings, URLs and view in one file."""
 
 import os
 

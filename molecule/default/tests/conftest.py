@@ -1,11 +1,11 @@
-"""The canary: a secret of the inventory that nobody may hear, whatever a test lets Ansible say."""
+"""The canary: a secret of the inventory that Ansible must never print."""
 
 import pytest
 from outside import Playbooks
 
 
 class Overheard(Playbooks):
-    """Playbooks whose output is searched for the canary each time."""
+    """Playbooks that search the output of each run for the canary."""
 
     def __call__(self, name: str, *arguments: str, **variables: object) -> str:
         """Run playbooks/`name`.yml as Playbooks does."""

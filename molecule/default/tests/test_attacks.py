@@ -1,4 +1,4 @@
-"""What a hostile app, a hostile package or a careless operator could do: nothing of the app ever runs as root or outlives its caller."""
+"""Hostile apps, hostile packages and careless operators: no code of the app ever runs as root or outlives its caller."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ from variants import variant
 
 testinfra_hosts = ["ansible://trixie"]
 
-# A standard library that notes as whom it is loaded, before any option of Python's has an effect.
+# A standard library that records which user loads it, before any Python option takes effect.
 EVIL = "/var/lib/sample/evil"
 HOOK = """
 import posix
@@ -42,7 +42,7 @@ def test_a_link_in_place_of_a_served_directory_is_not_followed(host, playbook):
 
 
 def wheel() -> bytes:
-    """A package that gives the environment another standard library."""
+    """Return a package that replaces the environment's standard library."""
     files = {
         "evil/__init__.py": "",
         "evil-1.data/data/pyvenv.cfg": f"home = {EVIL}/bin\n",
@@ -64,7 +64,7 @@ def test_a_package_that_replaces_pythons_library_does_not_become_root(host, play
     encoded = base64.b64encode(content).decode()
     host.check_output("mkdir -p %s && echo %s | base64 -d >%s/evil-1-py3-none-any.whl", WHEELS, encoded, WHEELS)
     host.check_output("runuser -u sample -- sh -c %s sh %s %s", LIBRARY, EVIL, HOOK)
-    # It may well go live: to the app itself nothing is wrong with it.
+    # The release may go live: nothing in it is wrong for the app itself.
     playbook.start("release", django_asgi_source=str(project), django_asgi_uv_environment={"UV_FIND_LINKS": WHEELS}).communicate()
     ran_as = set(host.check_output("cat /var/tmp/ran-as").split())
     assert ran_as == {str(host.user("sample").uid)}

@@ -1,4 +1,4 @@
-"""What a person reads when a release does not start."""
+"""The error message for a release that does not start."""
 
 from variants import broken
 

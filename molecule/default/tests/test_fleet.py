@@ -1,4 +1,4 @@
-"""Two hosts are one fleet: a release is live on both of them or on none."""
+"""Two hosts form one fleet: a release is live on both hosts or on neither."""
 
 import pytest
 import testinfra
@@ -27,7 +27,7 @@ def test_one_host_that_fails_its_gate_keeps_the_release_from_all(fleet, hosts):
     path = "{{ '/nowhere/' if inventory_hostname == 'trixie' else '/readyz' }}"
     output = fleet("release", "--diff", "-vvv", fails=True, django_asgi_health_path=path)
     assert "failed its gate: HTTP /nowhere/: the answer was 404" in output
-    assert output.count("goes on serving") >= 2, "each host says what is live on it"
+    assert output.count("goes on serving") >= 2, "each host reports its live release"
     assert live(hosts) == before
 
 

@@ -1,4 +1,4 @@
-"""What an operator finds on a host: processes, files, sockets, and what happens to them."""
+"""A deployed host as an operator sees it: processes, files, sockets, and their changes."""
 
 import json
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ testinfra_hosts = ["ansible://app"]
 
 
 def live(host) -> str:
-    """The id of the live release."""
+    """Return the id of the live release."""
     return host.check_output("basename $(readlink /opt/sample/live)")
 
 
 def worker_pids(host) -> set[int]:
-    """The process ids of the live release's workers."""
+    """Return the process ids of the live release's workers."""
     return {worker["pid"] for worker in json.loads(host.check_output("asgictl --json status --quick"))["live"]["workers"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def command_lines(host) -> Iterator[str]:
-    """A file that gathers the command line of every process there is while the module's tests run."""
+    """A file that collects the command lines of all processes while the module's tests run."""
     gather = "while sleep 0.1; do cat /proc/[0-9]*/cmdline; done > /run/command-lines 2> /dev/null"
     host.check_output("systemd-run --quiet --unit=command-lines sh -c %s", gather)
     yield "/run/command-lines"
@@ -34,7 +34,7 @@ def test_the_number_of_workers_follows_the_variable(host, playbook, site):
     assert len(worker_pids(host)) == 2
     playbook("release", django_asgi_workers=3)
     assert len(worker_pids(host)) == 3
-    assert site.release() != before, "other settings are another release"
+    assert site.release() != before, "different settings make a different release"
     playbook("release")
     assert len(worker_pids(host)) == 2
     assert site.release() == before, "the same inputs give the same release"
@@ -82,10 +82,10 @@ def test_manage_py_sees_what_the_service_sees(host):
 
 
 def test_no_secret_is_heard_or_seen_by_anybody_but_root_and_the_app(host, site, command_lines):
-    # A pattern that does not match the command line that looks for it.
+    # The pattern does not match its own command line.
     canary = "[c]anary-that-nobody-may-hear"
     for pid in worker_pids(host):
-        assert host.run(f"grep --quiet --text {canary} /proc/{pid}/environ").rc == 0, "the app has it"
+        assert host.run(f"grep --quiet --text {canary} /proc/{pid}/environ").rc == 0, "the app has the secret"
     assert host.run(f"grep --quiet --text bin/asgictl {command_lines}").rc == 0, "the deploys' processes were seen"
     looked_through = "/etc /home /opt /root /run /tmp /usr/local /var"
     files = host.run(f"grep --recursive --devices=skip --files-with-matches {canary} {looked_through}").stdout.split()

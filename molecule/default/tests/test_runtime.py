@@ -1,4 +1,4 @@
-"""What the runtime does when a worker hangs, when the app dies again and again, and with what it keeps for a while."""
+"""The runtime with a hanging worker, an app that keeps dying, and large temporary files."""
 
 import json
 import re
@@ -19,22 +19,22 @@ time.sleep(3600)
 
 
 def status(host) -> dict:
-    """What asgictl says of the live release."""
+    """Return asgictl's status of the live release."""
     return json.loads(host.check_output("asgictl --app sample --json status --quick"))["live"]
 
 
 def worker_pids(host) -> set[int]:
-    """The process ids of its workers."""
+    """Return the process ids of the live release's workers."""
     return {worker["pid"] for worker in status(host)["workers"]}
 
 
 def service(host, name: str) -> str:
-    """A property of the live release's unit."""
+    """Return a property of the live release's unit."""
     return host.check_output("systemctl show --value --property=%s sample@%s.service", name, status(host)["release"])
 
 
 def test_a_worker_whose_loop_hangs_is_replaced_while_the_other_one_serves(host, site):
-    # An idle connection of the edge to the worker would take a request along into the hang.
+    # nginx could send a request over an idle connection to the hung worker.
     wait_until(lambda: status(host)["connections"] == 0)
     main = service(host, "MainPID")
     hung, other = worker_pids(host)
@@ -42,15 +42,15 @@ def test_a_worker_whose_loop_hangs_is_replaced_while_the_other_one_serves(host, 
     answers = []
 
     def replaced() -> bool:
-        """the worker that hangs being gone, asked between two requests"""
+        """The hung worker is gone."""
         if hung not in worker_pids(host):
             return True
         answers.append(site.get("/api/whoami/").json()["pid"])
         return False
 
     wait_until(replaced)
-    # The last one may have come from the replacement.
-    assert set(answers[:-1]) == {other}, "while one worker hung, the other one answered"
+    # The last answer may come from the replacement.
+    assert set(answers[:-1]) == {other}, "only the other worker answered during the hang"
     wait_until(lambda: len(worker_pids(host)) == 2)
     assert other in worker_pids(host)
     assert service(host, "MainPID") == main
@@ -64,11 +64,11 @@ def test_an_app_that_dies_at_its_start_is_tried_until_it_lives(host, site):
     try:
         host.check_output("systemctl kill --signal=KILL sample@%s.service", status(host)["release"])
         with ThreadPoolExecutor() as pool:
-            # systemd's own limit is five starts in ten seconds.
+            # systemd's default limit is five starts in ten seconds.
             wait_until(lambda: int(service(host, "NRestarts")) >= 7)
             waiting = pool.submit(httpx.get, site.address + "/healthz", headers={"Host": site.name}, timeout=PATIENCE)
             host.check_output(f"mv {settings}.away {settings}")
-            assert waiting.result().status_code == 200, "who came meanwhile was answered when it lived again"
+            assert waiting.result().status_code == 200, "a request that waited was answered after the restart"
     finally:
         host.run(f"mv {settings}.away {settings}")
     wait_until(lambda: len(worker_pids(host)) == 2)

@@ -1,4 +1,4 @@
-"""Two apps on one host: an inventory for each, and playbooks/remove.yml removes one of them alone."""
+"""Two apps on one host: each has its own inventory, and playbooks/remove.yml removes only one of them."""
 
 import json
 
@@ -11,7 +11,7 @@ testinfra_hosts = ["ansible://trixie"]
 
 @pytest.fixture(scope="module")
 def guestbook(variables, tmp_path_factory) -> Playbooks:
-    """Runs playbooks for the second app, whose inventory knows nothing of the first one."""
+    """Runs playbooks for the second app, whose inventory does not contain the first app."""
     reached = {name: value for name, value in variables.items() if name.startswith("ansible_")}
     app = {
         "django_asgi_name": "guestbook",
@@ -31,7 +31,7 @@ def guestbook(variables, tmp_path_factory) -> Playbooks:
 
 
 def first_app(host) -> tuple[str, list[int]]:
-    """The first app's release and the process ids of its workers."""
+    """Return the first app's release and the process ids of its workers."""
     live = json.loads(host.check_output("asgictl --app sample --json status --quick"))["live"]
     return live["release"], sorted(worker["pid"] for worker in live["workers"])
 
@@ -60,9 +60,9 @@ def test_a_second_app_comes_and_goes_and_the_first_one_notices_nothing(host, sit
     assert not host.user("guestbook").exists
     assert not host.group("guestbook").exists
     assert host.check_output("systemctl list-units --all --no-legend --plain 'guestbook*'") == ""
-    # Logs stay until they are rotated away.
+    # Logs stay until logrotate deletes them.
     assert host.check_output("find / /run /tmp -xdev -path /var/log -prune -o -name '*guestbook*' -print") == ""
-    # passwd- and the like are what was before.
+    # passwd- and similar files are backups of the state before.
     found = host.run("grep --recursive --files-with-matches --exclude='*-' guestbook /etc /run/systemd /var/lib/systemd")
     assert found.stdout == ""
-    assert "changed=0" in playbook("deploy", "--diff", "-vvv"), "nothing that the first one needs went with it"
+    assert "changed=0" in playbook("deploy", "--diff", "-vvv"), "nothing that the first app needs was removed"

@@ -1,4 +1,4 @@
-"""What a visitor gets from a freshly deployed site."""
+"""A freshly deployed site as a visitor sees it."""
 
 import json
 import re

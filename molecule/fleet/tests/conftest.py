@@ -37,7 +37,7 @@ def playbook(inventory) -> Playbooks:
 
 @pytest.fixture(scope="session")
 def sql(hosts) -> Callable[[str], list[str]]:
-    """Asks the database on its own host; returns the lines of the answer."""
+    """Queries the database on its own host; returns the lines of the result."""
 
     def ask(text: str) -> list[str]:
         return hosts["data1"].check_output("cd / && runuser -u postgres -- psql -XAtq sample -c %s", text).splitlines()
@@ -47,7 +47,7 @@ def sql(hosts) -> Callable[[str], list[str]]:
 
 @pytest.fixture(scope="session")
 def beats(hosts) -> Callable[[], list[str]]:
-    """Names the web host of each beat that runs."""
+    """Lists the web host of each running beat."""
 
     def running() -> list[str]:
         ask = "systemctl list-units --plain --no-legend --state=active 'sample-beat@*'"
@@ -58,7 +58,7 @@ def beats(hosts) -> Callable[[], list[str]]:
 
 @pytest.fixture(scope="session")
 def power(hosts) -> Callable[..., None]:
-    """Stops, starts or restarts machines, several at once: power("restart", "web1", "web2")."""
+    """Stops, starts or restarts one or more machines: power("restart", "web1", "web2")."""
     containers = {name: host.ansible.get_variables()["lab_container"] for name, host in hosts.items()}
 
     def switch(how: str, *names: str) -> None:

@@ -1,4 +1,4 @@
-"""Deploys to the fleet: what the database refuses, and what it is given before it changes."""
+"""Deploys to the fleet: failed logins and backups, and migrations that run once, after a backup."""
 
 import pytest
 from outside import Playbooks
@@ -9,7 +9,7 @@ testinfra_hosts = ["ansible://web1"]
 
 @pytest.fixture
 def releases(hosts):
-    """The releases on each web host, live one first; there is nothing else, and no deploy in progress."""
+    """Lists the releases on each web host, the live one first; fails during a deploy."""
 
     def ask() -> list[list[str]]:
         found = []
@@ -24,12 +24,12 @@ def releases(hosts):
 
 @pytest.fixture
 def backups(hosts):
-    """The backups on the data host, newest first."""
+    """Lists the backups on the data host, newest first."""
     return lambda: hosts["data1"].check_output("postgresql-backup list sample").splitlines()
 
 
 def refused(playbook: Playbooks, sites, **variables: object) -> str:
-    """The output, without line breaks, of a deploy that fails and leaves what is live on both hosts."""
+    """Run a deploy that must fail and keep the live release on both hosts; return its output without line breaks."""
     before = [site.release() for site in sites]
     output = " ".join(playbook("release", fails=True, **variables).split())
     for site, release in zip(sites, before, strict=True):

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis away for a while each, and PostgreSQL restarted, under load on both hosts."""
+"""Outages of PostgreSQL and Redis, restarts of PostgreSQL and a full disk, under load on both hosts."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection
 
 testinfra_hosts = ["ansible://web1"]
 
-# Longer than anything waits for an answer: a connection and a pool 3 s, beat 5 s.
+# Longer than any wait for an answer: connection and pool 3 s, beat 5 s.
 OUTAGE_SECONDS = 25
 POSTGRESQL = "postgresql@17-main.service"
 REDIS = [f"redis-server@{name}.service" for name in ("cache", "channels", "queue")]
@@ -38,7 +38,7 @@ def traffic(sites) -> Iterator[list[Traffic]]:
 
 @pytest.fixture
 def away(traffic, hosts, sites) -> Callable[..., contextlib.AbstractContextManager]:
-    """with away(name, *units): they are away for so long, in which the load must not lose anything; then all is well."""
+    """with away(name, *units): stop the units for OUTAGE_SECONDS, restart them, and check that the load lost nothing."""
 
     @contextlib.contextmanager
     def outage(name: str, *units: str) -> Iterator[None]:
@@ -70,12 +70,12 @@ def rooms(sites) -> Iterator[list[ClientConnection]]:
 
 
 def failing(site) -> set[str]:
-    """What /readyz says is away."""
+    """Return the dependencies that /readyz reports as failed."""
     return {name for name, state in ready(site).items() if state == "failed"}
 
 
 def crosses(rooms: list[ClientConnection], text: str) -> bool:
-    """a message being heard on the other host; a channel layer delivers at most once"""
+    """Return whether a message reaches the other host; a channel layer delivers at most once."""
     say(rooms[0], text)
     try:
         return hear(rooms[1], "message", seconds=3)["text"] == text
@@ -156,12 +156,12 @@ def test_postgresql_restarted_under_load_loses_no_acknowledged_write(how, sites,
     assert sql("select pg_postmaster_start_time()") != since
     stored = Counter(sql(f"select text from showcase_note where text like '{mark} %'"))
     assert [text for text in acknowledged if stored[text] != 1] == []
-    assert set(stored.values()) == {1}, "none is there twice"
+    assert set(stored.values()) == {1}, "no write is stored twice"
 
 
 @pytest.fixture
 def small_disk(hosts, sites) -> Iterator[str]:
-    """The databases' directory, on a disk of 400 MB for the time of a test; what is written to it is gone afterwards."""
+    """The databases' directory, on a disk of 400 MB during a test; afterwards its changes are gone."""
     disk, run = "/var/lib/postgresql", hosts["data1"].check_output
     run(
         f"systemctl stop {POSTGRESQL} && mount -t tmpfs -o size=400M tmpfs /mnt && cp --archive {disk}/. /mnt/"
@@ -187,7 +187,7 @@ def test_postgresql_goes_on_when_a_full_disk_has_room_again(sites, hosts, sql, s
     rest = f"$(df --output=avail {small_disk} | tail -n 1)K"
     run(f"fallocate --length={rest} {small_disk}/filler; cat /dev/zero >{small_disk}/rest || true")
     try:
-        # There may be room left in pages that are there already.
+        # Existing pages may have room left.
         wait_until(lambda: write() == 503 and "No space left on device" in run(f"tail --lines=+{lines + 1} {log}"))
         assert sites[1].get("/api/hello/").status_code == 200
     finally:

@@ -1,4 +1,4 @@
-"""Machines that restart, in every order: what depends on another one waits for it."""
+"""Machines that restart, in every order: each service waits for those it depends on."""
 
 import json
 
@@ -11,7 +11,7 @@ testinfra_hosts = ["ansible://web1"]
 
 @pytest.fixture(autouse=True)
 def whole(sites, beats):
-    """Afterwards all of the fleet works as before."""
+    """Check after each test that the whole fleet works as before."""
     before = [site.release() for site in sites]
     yield
     wait_until(lambda: all_ready(*sites))

@@ -1,4 +1,4 @@
-"""Several web hosts are one site: rooms and jobs cross them, and what is to happen once happens once."""
+"""Several web hosts form one site: rooms and jobs span them, and one-time work happens once."""
 
 import json
 
@@ -33,7 +33,7 @@ def test_the_progress_of_a_job_arrives_at_a_client_on_the_other_host(sites):
     with sites[1].websocket(f"/ws/jobs/{number}/") as socket:
         while not seen or seen[-1]["state"] != "done":
             seen.append(json.loads(socket.recv(timeout=PATIENCE))["job"])
-    # The consumer's own look at the database, every 2 s, would show three or four.
+    # The consumer's database query, every 2 s, would show three or four steps.
     assert len({step["percent"] for step in seen}) > 8, seen
     assert len(seen[-1]["completions"]) == 1
 

@@ -1,4 +1,4 @@
-"""Everything on one host, and what still works while a part is away."""
+"""Everything on one host, and the site during the outage of one service."""
 
 import time
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def test_two_clients_on_different_workers_see_each_others_messages(site):
 
 @pytest.fixture(scope="module")
 def traffic(site) -> Iterator[Traffic]:
-    """Load that needs none of the parts; its report is printed at the end."""
+    """Load that needs none of the services; its report is printed at the end."""
     with Traffic(site.address, host=site.name, rate=20) as load:
         wait_until(lambda: load.report().summary().echoes[1] > 50)
         yield load
@@ -51,7 +51,7 @@ def test_what_does_not_need_a_part_works_while_it_is_away(unit, check, site, hos
             wait_until(lambda: ready(site).get(check) == "failed")
             assert site.get("/readyz").status_code == 503
             assert site.get("/api/hello/").status_code == 200
-            # Scenario fleet has them away for longer.
+            # Scenario fleet tests longer outages.
             wait_until(lambda: time.monotonic() - began > 5)
         finally:
             host.check_output(f"systemctl start '{unit}'")

@@ -1,4 +1,4 @@
-"""The page in a browser, each panel as a visitor uses it."""
+"""The page in a browser: each panel as a visitor uses it."""
 
 import hashlib
 import os
@@ -13,20 +13,20 @@ testinfra_hosts = ["ansible://app"]
 
 expect.set_options(timeout=PATIENCE * 1000)
 
-# Keeps every text that an element shows, however short it is shown.
+# Records every text that an element shows, however briefly.
 RECORD = """id => {
     const element = document.getElementById(id);
     const seen = (window.seen ??= {})[id] = [];
     new MutationObserver(() => seen.push(element.textContent)).observe(element, { childList: true });
 }"""
-# So Chromium calls a link that turns out to be a download, and at times a stream that was read to its end.
+# Chromium reports this for a link that becomes a download, and sometimes for a stream that was read to its end.
 GIVEN_UP = "net::ERR_ABORTED"
 FILE = bytes(range(256)) * 20_000
 
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the browser complains of, on all pages of a test."""
+    """The browser's errors and warnings on all pages of a test."""
     return []
 
 
@@ -39,7 +39,7 @@ def page(browser: Browser, site, complaints: list[str]) -> Iterator[Page]:
 
 
 def open_page(browser: Browser, address: str, complaints: list[str]) -> Page:
-    """Load the page in a browser of its own, as of a second visitor."""
+    """Open the page in a new browser context, as another visitor would."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(PATIENCE * 1000)
     page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
@@ -54,7 +54,7 @@ def open_page(browser: Browser, address: str, complaints: list[str]) -> Page:
 
 
 def percents(page: Page, element: str) -> list[int]:
-    """The percentages that a recorded element has shown so far."""
+    """Return the percentages that a recorded element has shown so far."""
     return [int(text.rstrip("%")) for text in page.evaluate("id => window.seen[id]", element)]
 
 
@@ -90,7 +90,7 @@ def test_a_job_shows_its_progress_as_it_comes_over_the_websocket(page, complaint
     assert shown == sorted(shown)
     assert shown[-1] == 100
     assert len({percent for percent in shown if 0 < percent < 100}) >= 3, shown
-    assert len(frames) >= 3, "they came one by one"
+    assert len(frames) >= 3, "the steps came one by one"
     assert not complaints
 
 
@@ -98,7 +98,7 @@ def test_a_file_goes_up_and_comes_back_the_same(page, complaints):
     page.evaluate(RECORD, "files-percent")
     page.set_input_files("#files-input", {"name": "five.bin", "mimeType": "application/octet-stream", "buffer": FILE})
     expect(page.locator("#files-status")).to_contain_text("five.bin is on the server")
-    assert percents(page, "files-percent") == [20, 40, 61, 81, 100], "a piece of 1 MiB each"
+    assert percents(page, "files-percent") == [20, 40, 61, 81, 100], "one step for each piece of 1 MiB"
 
     page.get_by_role("button", name="Download five.bin with progress").first.click()
     expect(page.locator("#files-status")).to_have_text("five.bin is here, byte for byte as it was sent.")
@@ -131,7 +131,7 @@ def test_the_other_panels_answer(page, complaints):
     expect(page.locator("#notes-list li").first).to_contain_text("a note in PostgreSQL")
 
     before = int(page.inner_text("#cache-hits"))
-    # The first may be a miss: a value is kept for 15 s.
+    # The first request may be a miss: a value is kept for 15 s.
     wait_until(lambda: page.click("#cache-again") or int(page.inner_text("#cache-hits")) > before)
     expect(page.locator("#cache-result")).to_contain_text("Redis")
 

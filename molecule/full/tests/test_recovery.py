@@ -1,4 +1,4 @@
-"""What is back by itself after a reboot."""
+"""Automatic recovery after a reboot."""
 
 from outside import wait_until
 from sample import all_ready, start_job, wait_for_job

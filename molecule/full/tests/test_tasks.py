@@ -1,4 +1,4 @@
-"""Background jobs through a deploy, a killed worker and a restarted queue; what else is tested while a long one runs."""
+"""Background jobs through a deploy, a killed worker and a restarted queue; other tests run beside a long job."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from sample import job, start_job, wait_for_job
 
 testinfra_hosts = ["ansible://app"]
 
-# As many as PostgreSQL has room for in all.
+# The number of connections that PostgreSQL accepts in total.
 AT_ONCE = 100
 CELERY_PROCESSES = 2
 PSQL = "printf %s | runuser -u postgres -- psql --quiet --no-align --tuples-only sample"
@@ -20,15 +20,15 @@ PSQL = "printf %s | runuser -u postgres -- psql --quiet --no-align --tuples-only
 
 @pytest.fixture(scope="module")
 def outlived(site, playbook, host) -> tuple[str, str]:
-    """A job that was running when a new release went live, and the release before."""
+    """A job that was running when a new release went live, and the previous release."""
 
     def deploy() -> str:
         before = site.release()
-        playbook("release", django_asgi_keepalive=random.randrange(100, 1000))  # another one each time
+        playbook("release", django_asgi_keepalive=random.randrange(100, 1000))  # a new release each time
         assert site.release() != before
         return before
 
-    # How long that takes on this machine; its old instance is gone before the next one's is counted.
+    # Measure a deploy on this machine, and wait until its old instance is gone.
     deploy()
     wait_until(lambda: not json.loads(host.check_output("asgictl --json status --quick"))["retiring"])
     number = start_job(site, max(30, int(4 * playbook.seconds[-1][1])))["id"]
@@ -61,7 +61,7 @@ def test_pools_keep_postgresql_below_its_limit(outlived, site, host, variables):
         counting = threads.submit(host.check_output, PSQL, count)
 
         def visit(path: str) -> list[int]:
-            """The answers to one visitor, who asks for as long as connections are counted."""
+            """Send requests while connections are counted; return their status codes."""
             return [client.get(path).status_code for _ in iter(counting.done, True)]
 
         visits = list(threads.map(visit, ["/api/notes/", "/api/queries/"] * (AT_ONCE // 2)))
@@ -78,13 +78,13 @@ def test_a_killed_celery_worker_loses_no_task(outlived, site, host):
     host.check_output("systemctl kill --signal=KILL 'sample-celery@%s.service'", site.release())
     done = wait_for_job(site, number, "done")
     assert len(done["completions"]) == 1
-    assert done["deliveries"] >= 2, "it was given out again"
+    assert done["deliveries"] >= 2, "the queue delivered it again"
 
 
 def test_a_task_that_outlives_a_deploy_finishes_exactly_once(outlived, site):
     number, before = outlived
     done = wait_for_job(site, number, "done")
-    assert [one["release"] for one in done["completions"]] == [before], "the old worker has finished it, and nobody again"
+    assert [one["release"] for one in done["completions"]] == [before], "only the old worker finished the job"
     assert done["attempts"] == 1
 
 
@@ -96,6 +96,6 @@ def test_a_restarted_queue_loses_no_task(site, host):
     host.check_output("systemctl restart redis-server@queue")
     for number in running + waiting:
         done = wait_for_job(site, number, "done")
-        # A queue delivers at least once; the job's row makes it once.
+        # A queue delivers at least once; the job's row makes that exactly once.
         assert done["deliveries"] >= 1
         assert len(done["completions"]) == 1, done

@@ -1,4 +1,4 @@
-"""Traffic that never pauses, and what it and the host have to show after each deploy."""
+"""Continuous traffic, and the checks of traffic and host after each deploy."""
 
 from collections.abc import Iterator
 
@@ -22,13 +22,13 @@ def traffic(site: Site, host) -> Iterator[Traffic]:
 
 @pytest.fixture(scope="module")
 def watch(traffic: Traffic, host, site: Site, variables: dict) -> Watch:
-    """The judge of that load."""
+    """The checks of that load and of the host."""
     return Watch(traffic, host, site, variables["django_asgi_retire_seconds"])
 
 
 @pytest.fixture(autouse=True)
 def judged(watch: Watch) -> Iterator[None]:
-    """What a test's windows have lost fails it."""
+    """Fail the test if its windows lost anything."""
     yield
     watch.judge()
 

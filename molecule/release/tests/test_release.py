@@ -1,4 +1,4 @@
-"""Deploys, good and bad, under traffic that never pauses: none of it may notice."""
+"""Deploys, good and bad, under continuous traffic that must not be affected."""
 
 import os
 import re
@@ -49,7 +49,7 @@ def test_back_and_forward_again(playbook, watch):
 def test_a_broken_release_gets_no_traffic(how, playbook, watch, tmp_path):
     before, known = watch.live(), watch.host.check_output("asgictl releases")
     with watch.window(f"broken {how}"):
-        # One that hangs is given up after that; each other one fails by itself.
+        # Only the hanging release waits for the timeout; every other one fails earlier.
         seconds = {"django_asgi_gate_timeout": 5} if how == "hang" else {}
         output = playbook("release", fails=True, django_asgi_source=str(broken(tmp_path, how)), **seconds)
     reason = {
@@ -96,7 +96,7 @@ def test_a_full_disk_stops_the_deploy(playbook, watch, tmp_path):
 
 
 def test_a_controller_killed_at_each_step_in_turn_leaves_nothing_to_clean(playbook, watch, tmp_path):
-    # Each run gets past the step at which the one before it was killed.
+    # Each run gets past the step at which the previous run was killed.
     for task in (
         "Stage the release",
         "Migrate the database",
@@ -117,7 +117,7 @@ def test_a_controller_killed_at_each_step_in_turn_leaves_nothing_to_clean(playbo
 
 
 def overlapping(runs: list[subprocess.Popen], task: str) -> list[str]:
-    """The outputs of runs that meet for certain: the first to begin `task` is held there until another has ended."""
+    """Return the outputs of runs that are sure to overlap: the first to begin `task` is paused until another one has ended."""
     held: list[subprocess.Popen] = []
 
     def read(run: subprocess.Popen) -> str:

@@ -1,4 +1,4 @@
-"""Processes killed and hosts rebooted under traffic: only what was in flight in them may be lost."""
+"""Processes killed and hosts rebooted under traffic: only requests in flight there may be lost."""
 
 import time
 
@@ -8,14 +8,14 @@ from variants import variant
 
 testinfra_hosts = ["ansible://app"]
 
-# Ends when the edge has heard that a process is gone: its connections are closed, and each worker of nginx, which had
-# that to read, sleeps again. What was sent before was in flight.
+# Ends when nginx has noticed that a process is gone: the connections are closed, and each nginx worker, which was
+# woken by that, sleeps again. Everything sent before that counts as in flight.
 HEARD = """while [ -n "$(ls /proc/%s/fd)" ]; do :; done
 for edge in $(pgrep --full "^nginx: worker"); do until grep --quiet "^State:.S" /proc/$edge/status; do :; done; done"""
 
 
 def workers(watch) -> set[int]:
-    """The process ids of the live release's workers."""
+    """Return the process ids of the live release's workers."""
     return {worker["pid"] for worker in watch.status()["live"]["workers"]}
 
 
@@ -33,7 +33,7 @@ def test_a_killed_master_takes_only_what_it_had(watch, host):
     before = workers(watch)
     with watch.traffic.window("killed master"):
         host.check_output("systemctl kill --kill-whom=main --signal=KILL sample@%s.service", watch.live())
-        # The workers outlive their master long enough to answer what they have.
+        # The workers outlive their master long enough to answer the requests they have.
         wait_until(lambda: not host.run("ls -d " + " ".join(f"/proc/{pid}" for pid in before)).stdout)
         gone = time.time()
         wait_until(lambda: len(workers(watch) - before) == 2)
@@ -44,7 +44,7 @@ def test_a_killed_master_takes_only_what_it_had(watch, host):
 
 def test_a_reboot_while_a_release_retires_brings_the_live_one_back(playbook, watch, variables, tmp_path):
     before = watch.live()
-    # That long it retires; the time is the host's, which only a whole deploy sets.
+    # Keep the old release retiring; this is a setting of the host, which only a full deploy changes.
     playbook("deploy", django_asgi_source=str(variant(tmp_path, "rebooted")), django_asgi_retire_seconds=3600)
     live = watch.live()
     assert [one["release"] for one in watch.status()["retiring"]] == [before]

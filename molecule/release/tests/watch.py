@@ -1,4 +1,4 @@
-"""What has to be true of the traffic and of the host after each deploy."""
+"""Checks of the traffic and the host after each deploy."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from traffic import Close, Report, Traffic
 
 
 class Watch:
-    """Judges windows of the traffic; knows since when each release has been on its way out, and how long it may be."""
+    """Checks windows of the traffic; tracks when each release started to retire and how long that may take."""
 
     def __init__(self, traffic: Traffic, host, site: Site, retire_seconds: float) -> None:
         self.traffic = traffic
@@ -21,24 +21,24 @@ class Watch:
         self.verdicts: list[Callable[[Report], None]] = []
 
     def live(self) -> str:
-        """The live release, as the host says."""
+        """Return the host's live release."""
         return self.host.check_output("basename $(readlink /opt/sample/live)")
 
     def status(self) -> dict:
-        """What asgictl says of the app."""
+        """Return asgictl's status of the app."""
         return json.loads(self.host.check_output("asgictl --json status --quick"))
 
     @contextlib.contextmanager
     def window(self, name: str, tolerate: tuple[str, ...] = ()) -> Iterator[None]:
-        """A window in which nothing may get lost; `judge` looks whether it was.
+        """Open a window in which nothing may be lost; `judge` checks it.
 
-        A WebSocket may be closed by 1012 only, and only when its release has been leaving for `retire_seconds`. A text
-        that crosses that close on the wire is forgiven: its sender knows that nobody has read it.
+        A WebSocket may be closed only with 1012, and only after its release has been retiring for `retire_seconds`. A
+        text that crosses that close on the wire is tolerated: its sender can tell that it was not read.
         """
         before = self.leaves()
         with self.traffic.window(name):
             yield
-        # A copy: by the time of the verdict a release may be live again.
+        # A copy, because a release may be live again when the window is checked.
         stays, leaving = before == self.live(), dict(self.leaving)
 
         def may_close(close: Close) -> bool:
@@ -50,7 +50,7 @@ class Watch:
         self.verdicts.append(lambda report: report.assert_lossless(name, close_ok=may_close, tolerate=forgiven))
 
     def judge(self) -> None:
-        """Fail where a window since the last time has lost something; the last answers are waited for once."""
+        """Fail if a window since the last call lost something; wait once for outstanding answers."""
         verdicts, self.verdicts = self.verdicts, []
         if verdicts:
             report = self.traffic.report()
@@ -58,17 +58,17 @@ class Watch:
                 verdict(report)
 
     def leaves(self) -> str:
-        """Note that the live release may be on its way out from now on; return it."""
+        """Note that the live release may retire from now on; return it."""
         live = self.live()
         self.leaving[live] = time.time()
         return live
 
     def assert_clean(self) -> None:
-        """Besides the live instance there is nothing but those that retire: no unit, process, socket, lock, half a release."""
+        """Fail if anything except the live and retiring instances remains: unit, process, socket, lock, partial release."""
         found: dict[str, set[str]] = {}
 
         def clean() -> bool:
-            """the host being clean"""
+            """The host is clean."""
             found.update(self._left_over())
             return not any(found.values())
 
@@ -79,11 +79,11 @@ class Watch:
         assert self.site.release() == self.live()
 
     def assert_alone(self) -> None:
-        """The same once the last old instance is gone, and the end of each lost nothing."""
+        """Wait until every old instance is gone, check that nothing was lost, and assert a clean host."""
         name = f"retirements until {time.monotonic():.0f}"
 
         def counted() -> bool:
-            """every kind of load having had an answer since"""
+            """Every kind of load has been answered since."""
             return all(self.traffic.report().summary(name).counts[kind] for kind in ("get", "post", "stream", "echo"))
 
         with self.window(name):
@@ -93,7 +93,7 @@ class Watch:
         assert self.status()["retiring"] == []
 
     def _left_over(self) -> dict[str, set[str]]:
-        """What is there and belongs to no instance, or is not there and belongs to the live one."""
+        """Return, by kind, what belongs to no instance and what the live instance lacks."""
 
         def lines(command: str, *arguments: str) -> set[str]:
             return set(self.host.run(command, *arguments).stdout.split("\n")) - {""}
