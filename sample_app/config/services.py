@@ -1,6 +1,6 @@
-"""Addresses of PostgreSQL and Redis, turned into what Django, Channels and Celery want to be told.
+"""Convert addresses of PostgreSQL and Redis into settings of Django, Channels and Celery.
 
-No error here repeats an address: there is a password in it.
+No error here repeats an address, because it may contain a password.
 """
 
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -9,10 +9,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def split(name, url, schemes):
-    """Return the parts of `url`; refuse, in the name of variable `name`, what is no such address."""
+    """Return the parts of `url`; refuse another scheme or a bad port, naming variable `name`."""
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in schemes and parts.port != 0  # a port that is no number raises
+        valid = parts.scheme in schemes and parts.port != 0  # a port that is not a number raises
     except ValueError:
         valid = False
     if not valid:
@@ -25,7 +25,7 @@ def postgresql(url, pool_max):
     """Return the settings of a PostgreSQL database.
 
     `postgres://user:password@host:5432/name?sslmode=require`; `postgres:///name?host=/run/postgresql`
-    goes over a Unix socket. What follows the question mark is handed to libpq.
+    uses a Unix socket. The query string is passed to libpq.
     """
     parts = split("DATABASE_URL", url, ("postgres", "postgresql"))
     name = unquote(parts.path.lstrip("/"))
@@ -33,7 +33,7 @@ def postgresql(url, pool_max):
         raise ImproperlyConfigured("DATABASE_URL names no database: postgres://…/name")
     query = dict(parse_qsl(parts.query))
     options = {
-        # A host that has vanished without a word is noticed in seconds, not in minutes.
+        # Detect a host that has vanished silently in seconds, not in minutes.
         "connect_timeout": 3,
         "keepalives_idle": 10,
         "keepalives_interval": 3,
@@ -41,8 +41,8 @@ def postgresql(url, pool_max):
         "tcp_user_timeout": 10_000,
     }
     if pool_max:
-        # One pool a process, opened by its first query, so never before gunicorn forks. A worker
-        # that is idle holds no connection; one that finds all busy waits `timeout` seconds.
+        # One pool per process, opened by its first query, so never before gunicorn forks. An idle
+        # worker holds no connection; if all are busy, a query waits up to `timeout` seconds.
         options["pool"] = {
             "min_size": 0,
             "max_size": pool_max,
@@ -59,14 +59,14 @@ def postgresql(url, pool_max):
         "HOST": query.pop("host", "") or unquote(parts.hostname or ""),
         "PORT": str(parts.port or query.pop("port", "")),
         "OPTIONS": options | query,
-        # Asked when a connection leaves the pool: after a restart of the server none is broken.
+        # Checked when a connection leaves the pool, so a server restart leaves none broken.
         "CONN_HEALTH_CHECKS": True,
         "CONN_MAX_AGE": 0,
     }
 
 
 def redis(name, url):
-    """Return the address in `url`, checked. `redis://`, `rediss://` (TLS), `unix:///path?db=0`."""
+    """Return `url` after a check: `redis://`, `rediss://` (TLS) or `unix:///path?db=0`."""
     parts = split(name, url, ("redis", "rediss", "unix"))
     if parts.scheme == "unix" and not parts.path.strip("/"):
         raise ImproperlyConfigured(f"{name} names no socket: unix:///run/redis/redis.sock?db=0")
@@ -74,7 +74,7 @@ def redis(name, url):
 
 
 def celery_broker(url):
-    """Return a Redis address as Celery writes it: a Unix socket is called otherwise there."""
+    """Return a Redis address in Celery's form, which differs for a Unix socket."""
     parts = urlsplit(url)
     if parts.scheme != "unix":
         return url

@@ -1,7 +1,7 @@
-"""Settings, read from the environment only.
+"""Settings, read only from the environment.
 
-Production is the default and needs SECRET_KEY and ALLOWED_HOSTS; DEBUG=1 makes it a development
-project that needs nothing. The variables are listed in README.md.
+Production is the default and needs SECRET_KEY and ALLOWED_HOSTS; DEBUG=1 is for development and
+needs nothing. The variables are listed in README.md.
 """
 
 import os
@@ -18,7 +18,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 
 def env_flag(name):
-    """Return the variable as a boolean (unset: False); refuse a word that is neither."""
+    """Return the variable as a boolean (unset: False); refuse any other word."""
     word = os.environ.get(name, "").strip().lower()
     if word in {"1", "true", "yes", "on"}:
         return True
@@ -53,7 +53,7 @@ if not SECRET_KEY:
             "SECRET_KEY is not set: give production a random one of at least 50 characters, "
             "or set DEBUG=1 for development."
         )
-    SECRET_KEY = get_random_secret_key()  # of this process only: nothing to leak or to reuse
+    SECRET_KEY = get_random_secret_key()  # only for this process: nothing to leak or to reuse
 
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
@@ -70,8 +70,8 @@ SQLITE = {
     "ENGINE": "django.db.backends.sqlite3",
     "NAME": STATE_DIRECTORY / "db.sqlite3",
     "OPTIONS": {
-        # Several workers, and two releases during a deploy, share the file: WAL lets readers
-        # go on while one writes, and IMMEDIATE makes writers queue instead of failing.
+        # Several workers, and two releases during a deploy, share the file: with WAL readers
+        # continue during a write, and with IMMEDIATE writers queue instead of failing.
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         "transaction_mode": "IMMEDIATE",
         "timeout": 5,
@@ -89,7 +89,7 @@ FILE_UPLOAD_PERMISSIONS = 0o644
 UPLOAD_MAX_BYTES = 2 * 1024 * 1024
 UPLOAD_QUOTA_BYTES = 100 * 1024 * 1024
 
-# Large files come in pieces, so that neither the edge's limit nor a deploy stops one half-way.
+# Large files arrive in pieces, so neither the edge's body limit nor a deploy interrupts them.
 FILES_ROOT = STATE_DIRECTORY / "files"
 FILE_CHUNK_BYTES = 1024 * 1024
 FILE_MAX_BYTES = env_number("FILE_MAX_BYTES", 100 * 1024 * 1024)
@@ -118,8 +118,8 @@ INSTALLED_APPS = [
     "jobs",
 ]
 
-# Each of these classes takes every request through a thread, there and back, under ASGI: have the
-# ones you use and no more. Sessions, messages and accounts are not used here.
+# Under ASGI, each of these classes takes every request through a thread and back: list only the
+# ones you use. Sessions, messages and accounts are not used here.
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -144,7 +144,7 @@ def env_redis(name):
 REDIS_CACHE_URL = env_redis("REDIS_CACHE_URL")
 REDIS_CHANNELS_URL = env_redis("REDIS_CHANNELS_URL")
 REDIS_QUEUE_URL = env_redis("CELERY_BROKER_URL")
-REDIS_PREFIX = os.environ.get("REDIS_PREFIX") or "sample"  # apps may share a Redis, not their keys
+REDIS_PREFIX = os.environ.get("REDIS_PREFIX") or "sample"  # apps may share a Redis, not keys
 
 if REDIS_CACHE_URL:
     CACHES = {
@@ -152,7 +152,7 @@ if REDIS_CACHE_URL:
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
             "LOCATION": REDIS_CACHE_URL,
             "KEY_PREFIX": f"{REDIS_PREFIX}:cache",
-            # A cache that does not answer at once is slower than none.
+            # A slow cache is worse than none.
             "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
         }
     }
@@ -168,37 +168,37 @@ if REDIS_CHANNELS_URL:
                     {
                         "address": REDIS_CHANNELS_URL,
                         "socket_connect_timeout": 2,
-                        # Longer than the 5 s for which the layer waits for a message: redis-py's
-                        # default is the same 5 s, and idle connections would fail by turns.
+                        # Longer than the 5 s that the layer waits for a message: redis-py's default
+                        # is also 5 s, and idle connections would fail in turn.
                         "socket_timeout": 15,
-                        # After a restart of Redis each connection in the pool fails once more.
+                        # After a restart of Redis, each connection in the pool fails once.
                         "retry": Retry(NoBackoff(), 1),
                         "max_connections": 1000,
                     }
                 ],
                 "prefix": f"{REDIS_PREFIX}:channels",
-                "capacity": 500,  # messages that wait for one process; more are dropped
+                "capacity": 500,  # messages queued for one process; more are dropped
                 "expiry": 30,
-                "group_expiry": 3600,  # what a killed process leaves behind goes by itself
+                "group_expiry": 3600,  # entries of a killed process expire
             },
         }
     }
 else:
-    # Each worker has a layer of its own: a room reaches the clients of one process only.
+    # Each worker has its own layer: a room reaches only the clients of one process.
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 # --- Background jobs --------------------------------------------------------------------------
 
 JOB_MAX_SECONDS = env_number("JOB_MAX_SECONDS", 120)
-JOB_STALLED_SECONDS = 30  # a job that has not moved for so long has lost its worker
+JOB_STALLED_SECONDS = 30  # a job without progress for this long has lost its worker
 HEARTBEAT_SECONDS = env_number("HEARTBEAT_SECONDS", 10)
 CELERY_TIME_LIMIT = env_number("CELERY_TIME_LIMIT", 300)
 
 CELERY_BROKER_URL = services.celery_broker(REDIS_QUEUE_URL) or "memory://"
 CELERY_BROKER_TRANSPORT_OPTIONS = (
     {
-        # A message of a worker that died with its machine is given out again after this time: it
-        # must be longer than any task, or a task that still runs is started a second time.
+        # The message of a worker that died with its machine is delivered again after this time.
+        # It must be longer than any task, or a running task is started a second time.
         "visibility_timeout": CELERY_TIME_LIMIT + 120,
         "global_keyprefix": f"{REDIS_PREFIX}:queue:",
         "socket_connect_timeout": 2,
@@ -210,18 +210,18 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     else {}
 )
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # for ever: systemd need not restart it
-CELERY_TASK_ACKS_LATE = True  # a message is gone when its work is done, not when it begins
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # forever, so systemd need not restart it
+CELERY_TASK_ACKS_LATE = True  # a message is removed when its task ends, not when it begins
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # a stopping worker hands back what it has not begun
-# A task goes on while Redis restarts; its message may come again, and is then found done.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # a stopping worker returns tasks that it has not begun
+# A task continues while Redis restarts; a repeated message then finds its job done.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TASK_SOFT_TIME_LIMIT = CELERY_TIME_LIMIT
 CELERY_TASK_TIME_LIMIT = CELERY_TIME_LIMIT + 30
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False  # LOGGING below is for workers, too
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False  # LOGGING below applies to workers too
 CELERY_BEAT_SCHEDULE_FILENAME = os.environ.get("CELERY_BEAT_SCHEDULE_FILE") or str(
     STATE_DIRECTORY / "celerybeat-schedule"
 )
@@ -235,7 +235,7 @@ CELERY_BEAT_SCHEDULE = {
 
 # --- Outgoing HTTP ----------------------------------------------------------------------------
 
-# Whom /api/outgoing/ asks for /healthz; empty: the application itself, without a network.
+# Base address for /api/outgoing/; empty: the application itself, without a network.
 OUTGOING_URL = os.environ.get("OUTGOING_URL", "")
 if OUTGOING_URL:
     services.split("OUTGOING_URL", OUTGOING_URL, ("http", "https"))
@@ -259,24 +259,24 @@ TIME_ZONE = "UTC"
 
 # --- TLS ------------------------------------------------------------------------------------
 
-# TLS=1 says that the edge speaks HTTPS to the world. Then, and only then, may cookies be limited
-# to HTTPS and plain requests be sent there: on a plain-HTTP host that would be a redirect loop.
+# TLS=1 means that the edge serves HTTPS. Only then may cookies be limited to HTTPS and plain
+# requests be redirected to it: on a plain-HTTP host that would be a redirect loop.
 TLS = env_flag("TLS")
 if TLS:
-    # The edge overwrites this header, and nothing but the edge can reach the app's socket.
+    # The edge overwrites this header, and only the edge can reach the app's socket.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # asked on the host, without the edge
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # requested on the host, without the edge
     SECURE_HSTS_SECONDS = env_number("HSTS_SECONDS", 3600)  # raise it once you are sure
     CSRF_COOKIE_SECURE = True
     SESSION_COOKIE_SECURE = True
-    # Including subdomains and preloading binds hosts that are not ours: their owner's decision.
+    # Subdomains and preloading affect other hosts of the domain: its owner decides.
     SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 else:
-    # HSTS, redirect to HTTPS, secure cookies: these four findings say that TLS is off. It is.
+    # HSTS, redirect to HTTPS, secure cookies: these four findings mean only that TLS is off.
     SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W012", "security.W016"]
 
-# --- Logging: to stderr; whoever collects it adds the time ----------------------------------
+# --- Logging: to stderr; the collector adds the time ----------------------------------------
 
 LOGGING = {
     "version": 1,

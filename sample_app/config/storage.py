@@ -1,4 +1,4 @@
-"""Static files under names that carry a digest of their content, so that they may be cached for ever."""
+"""Static files whose names contain a digest of their content, so that caches may keep them."""
 
 from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: start one, look at one, list the newest."""
+"""Jobs over HTTP: start a job, get a job, list the newest."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ WITH_COMPLETIONS = Job.objects.prefetch_related(
 
 
 def described(job):
-    """Return a job as JSON, with who finished it; one that its worker has left is "stalled"."""
+    """Return a job as JSON with its completions; a job that lost its worker is "stalled"."""
     answer = snapshot(job)
     if job.state == Job.State.RUNNING and job.updated < stalled_before():
         answer["state"] = "stalled"
@@ -47,7 +47,7 @@ def find(job_id):
     return None if job is None else described(job)
 
 
-@csrf_exempt  # there are no accounts, so nobody's to act in
+@csrf_exempt  # there are no accounts to act for
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs_database
@@ -73,13 +73,13 @@ async def jobs(request):
             async with asyncio.timeout(QUEUE_SECONDS):
                 queued = await asyncio.to_thread(start.enqueue, job.pk)
         except TimeoutError:
-            queued = False  # if the thread still succeeds, so much the better
+            queued = False  # the thread may still succeed, which does no harm
         if not queued:
-            # The row is stored, and the heartbeat sends what waits: late, but not lost.
+            # The row is stored, and the heartbeat queues waiting jobs: late, but not lost.
             answer["detail"] = "The queue does not answer; the job begins when it is back."
     elif not start.start_thread(job.pk):
         await job.adelete()
-        return JsonResponse({"detail": "This worker has enough to do. Try again."}, status=503)
+        return JsonResponse({"detail": "This worker is busy. Try again in a moment."}, status=503)
     return JsonResponse(answer, status=202)
 
 
@@ -87,8 +87,8 @@ async def jobs(request):
 @require_safe
 @needs_database
 async def job(request, job_id):
-    """One job: its progress, how often it was delivered and begun, and every completion."""
+    """Return one job: its progress, deliveries, attempts and completions."""
     answer = await sync_to_async(find)(job_id)
     if answer is None:
-        return JsonResponse({"detail": "There is no such job."}, status=404)
+        return JsonResponse({"detail": "This job does not exist."}, status=404)
     return JsonResponse(answer)

@@ -20,7 +20,7 @@ ENDED = ("done", "failed")
 
 
 def read(job_id):
-    """Return the job as JSON, or None. In a thread of its own: the shared one may be waiting."""
+    """Return the job as JSON, or None. Runs in its own thread: the shared one may be busy."""
     try:
         return find(job_id)
     finally:
@@ -28,10 +28,10 @@ def read(job_id):
 
 
 class JobConsumer(GroupConsumer):
-    """Tell how far a job is: each step as it is announced, and now and then from the database.
+    """Report a job's progress: each announced step, and at intervals the row in the database.
 
-    The second way makes up for announcements that nobody heard: sent before this client came,
-    while Redis was away, or by another process where there is no Redis.
+    The database makes up for missed announcements: sent before this client connected, while Redis
+    was away, or by another process if there is no Redis.
     """
 
     INTERVAL = 2
@@ -45,7 +45,7 @@ class JobConsumer(GroupConsumer):
         self.keep(self.watch())
 
     async def watch(self):
-        """Send what the database says until the job has ended."""
+        """Send the job from the database until it has ended."""
         while not self.ended:
             try:
                 job = await sync_to_async(read, thread_sensitive=False)(self.job_id)
@@ -64,7 +64,7 @@ class JobConsumer(GroupConsumer):
 
     async def on_event(self, event):
         if event["job"]["state"] in ENDED:
-            self.wake.set()  # the end is told from the row, with completions
+            self.wake.set()  # the row has the end and its completions
         else:
             await self.tell(event["job"])
 

@@ -1,4 +1,4 @@
-"""Background jobs: what is to be done, how far it is, and that it was finished once."""
+"""Background jobs: the work, its progress, and the record that it was finished once."""
 
 import uuid
 
@@ -7,7 +7,7 @@ from django.utils import timezone
 
 
 class Job(models.Model):
-    """Work of so many seconds. Its row is the truth; messages and queues only hurry things on."""
+    """Work that takes `seconds`. Its row is the truth; messages and queues only hurry things on."""
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -25,10 +25,10 @@ class Job(models.Model):
     state = models.CharField(max_length=20, choices=State.choices, default=State.QUEUED)
     step = models.PositiveIntegerField(default=0)
     steps = models.PositiveIntegerField()
-    deliveries = models.PositiveIntegerField(default=0)  # how often a worker was told to do it
+    deliveries = models.PositiveIntegerField(default=0)  # how often a worker received it
     attempts = models.PositiveIntegerField(
         default=0
-    )  # how often one began; also the fence, see work.py
+    )  # how often a worker began it; also the fence, see work.py
     host = models.CharField(max_length=200, blank=True)
     worker = models.PositiveIntegerField(null=True)
     release = models.CharField(max_length=100, blank=True)
@@ -44,7 +44,7 @@ class Job(models.Model):
 
 
 class Completion(models.Model):
-    """Somebody finished a job. Nothing forbids a second row, so that a second one would be seen."""
+    """A worker finished a job. No constraint forbids a second row, so a test would find it."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="completions")
     attempt = models.PositiveIntegerField()
@@ -58,7 +58,7 @@ class Completion(models.Model):
 
 
 class Heartbeat(models.Model):
-    """The one row that the periodic task keeps fresh."""
+    """The single row that the periodic task refreshes."""
 
     name = models.CharField(max_length=50, primary_key=True)
     beats = models.PositiveBigIntegerField(default=0)

@@ -1,4 +1,4 @@
-"""Handing a job to who does it: Celery, or a thread of this process where there is no queue."""
+"""Hand a job to Celery, or to a thread of this process if there is no queue."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ THREADS = threading.BoundedSemaphore(4)
 
 
 def enqueue(job_id):
-    """Put a job into the queue; return whether the queue took it. Blocks, so call it in a thread."""
+    """Put a job into the queue; return whether it was accepted. Blocks, so call it in a thread."""
     try:
         tasks.run.apply_async((str(job_id),), retry=False)
     except Exception:  # kombu's transports each raise their own
-        logger.warning("the queue did not take job %s", job_id, exc_info=True)
+        logger.warning("the queue did not accept job %s", job_id, exc_info=True)
         return False
     return True
 
@@ -28,7 +28,7 @@ def enqueue(job_id):
 def start_thread(job_id):
     """Do a job in a thread of this process; return whether one was free. Call it in the event loop.
 
-    The thread is a daemon: it does not hold a stopping worker up, and what it does is lost then.
+    The thread is a daemon: it does not delay a stopping worker, and its work is lost then.
     """
     if not THREADS.acquire(blocking=False):
         return False

@@ -16,12 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 def group(job_id):
-    """Return the name of the group that hears of a job."""
+    """Return the name of the group that receives a job's progress."""
     return f"job.{job_id}"
 
 
 def publish(snapshot):
-    """Tell whoever watches. The row is the truth, and watchers read it now and then themselves."""
+    """Send a job to its watchers; a lost message is harmless, because they also read its row."""
     message = {"type": "job.progress", "job": snapshot}
     try:
         async_to_sync(get_channel_layer().group_send)(group(snapshot["id"]), message)
@@ -38,7 +38,7 @@ def publish(snapshot):
     retry_backoff_max=15,
 )
 def run(self, job_id):
-    """Do a job. Safe to be delivered any number of times."""
+    """Do a job; safe if delivered any number of times."""
     again = self.request.retries > 0 or self.request.delivery_info.get("redelivered", False)
     try:
         work.run(job_id, publish, again)
@@ -49,8 +49,8 @@ def run(self, job_id):
 
 @app.task(name="jobs.heartbeat")
 def heartbeat():
-    """Every few seconds: say that all is alive, and send again what was lost on the way."""
+    """Refresh the heartbeat, and queue again the jobs that were lost."""
     work.beat()
     for job_id in work.take_stalled():
-        logger.warning("job %s: nobody works on it, sent again", job_id)
+        logger.warning("job %s: no worker has it, queued again", job_id)
         run.delay(job_id)

@@ -1,8 +1,8 @@
-"""Doing a job: synchronous, the same under Celery and in a thread of the web worker.
+"""The work of a job: synchronous, the same in Celery and in a thread of the web worker.
 
-A queue delivers at least once, so what makes it *exactly* once is the job's row. Whoever begins
-raises `attempts` and writes only while it still has that number: of two that work on one job, the
-later goes on from the last step, and the earlier notices and stops.
+A queue delivers at least once; the job's row makes that *exactly* once. A worker that begins raises
+`attempts` and writes only while the row still has that number: of two workers on one job, the
+later continues from the last step, and the earlier notices that and stops.
 """
 
 import logging
@@ -28,7 +28,7 @@ class SupersededError(Exception):
 
 
 def steps_for(seconds):
-    """Return in how many steps a job of so many seconds is done."""
+    """Return the number of steps of a job that takes `seconds`."""
     return min(MOST_STEPS, seconds * STEPS_PER_SECOND)
 
 
@@ -51,14 +51,14 @@ def snapshot(job):
 
 
 def stalled_before():
-    """Return the time before which an unfinished job that has not moved since is nobody's."""
+    """Return the time before which the last update of an unfinished job means it has no worker."""
     return timezone.now() - timedelta(seconds=settings.JOB_STALLED_SECONDS)
 
 
 def claim(job_id, again):
     """Begin, or take over, a job; return it, or None if there is nothing to do.
 
-    `again`: the queue says that the former delivery failed, so whoever had it is gone.
+    `again`: the queue reports that the previous delivery failed, so its worker is gone.
     """
     with transaction.atomic():
         job = Job.objects.select_for_update().filter(pk=job_id).first()
@@ -79,7 +79,7 @@ def claim(job_id, again):
 
 
 def write(job, **changes):
-    """Store changes, in the row and in `job`, or raise SupersededError."""
+    """Store changes in the row and in `job`; raise SupersededError if another worker took over."""
     changes["updated"] = timezone.now()
     mine = Job.objects.filter(pk=job.pk, attempts=job.attempts, state=Job.State.RUNNING)
     if not mine.update(**changes):
@@ -89,17 +89,17 @@ def write(job, **changes):
 
 
 def finish(job):
-    """Mark the job as done and say by whom, both or neither."""
+    """Mark the job as done and record its completion, in one transaction."""
     with transaction.atomic():
         write(job, state=Job.State.DONE, step=job.steps)
         Completion.objects.create(job=job, attempt=job.attempts, **identity())
 
 
 def run(job_id, publish, again=False):
-    """Do a job to its end; `publish(snapshot)` is told of every step and may fail in silence.
+    """Do a job to its end; call `publish(snapshot)` at every step, which must not raise.
 
-    While the database is away the work goes on, and what it did is written when it is back: each
-    step tries once; the end raises OperationalError or InterfaceError, for the caller to retry.
+    The work continues while the database is away: a failed write of a step is skipped; at the end
+    OperationalError or InterfaceError is raised, for the caller to retry.
     """
     job = claim(job_id, again)
     if job is None:
@@ -110,7 +110,7 @@ def run(job_id, publish, again=False):
     try:
         publish(snapshot(job))
         for step in range(job.step + 1, job.steps):
-            time.sleep(pause)  # here a real job works
+            time.sleep(pause)  # a real job would work here
             try:
                 write(job, step=step)
             except (OperationalError, InterfaceError) as error:
@@ -122,17 +122,17 @@ def run(job_id, publish, again=False):
         publish(snapshot(job))
         logger.info("job %s: done", job.pk)
     except SupersededError:
-        logger.warning("job %s: another worker has it now", job.pk)
+        logger.warning("job %s: another worker took it over", job.pk)
 
 
 def fail(job_id):
-    """Give a job up, unless it is done."""
+    """Mark a job as failed, unless it is done."""
     unfinished = Job.objects.filter(pk=job_id).exclude(state=Job.State.DONE)
     unfinished.update(state=Job.State.FAILED, updated=timezone.now())
 
 
 def beat():
-    """Refresh the row that shows that the scheduler, the queue and a worker are alive."""
+    """Refresh the row that proves that the scheduler, the queue and a worker are alive."""
     with transaction.atomic():
         Heartbeat.objects.get_or_create(name="beat", defaults=identity())
         row = Heartbeat.objects.select_for_update().get(name="beat")
@@ -144,7 +144,7 @@ def beat():
 
 
 def take_stalled():
-    """Return ids of the queue's jobs that nobody works on, to be sent again; each is named once."""
+    """Return the ids of queued or running Celery jobs without a worker, to be queued again."""
     with transaction.atomic():
         stalled = Job.objects.select_for_update().filter(
             runner=Job.Runner.CELERY,

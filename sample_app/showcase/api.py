@@ -1,7 +1,7 @@
 """The HTTP API.
 
 Django REST framework's views are synchronous: Django runs each in a thread, which is right for
-work on the database. Views that wait or merely answer are plain async views: no thread, no limit.
+work on the database. Views that only wait or answer are plain async views: no thread, no limit.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ from .serializers import NoteSerializer, UploadSerializer
 
 @api_view(["GET"])
 def hello(request):
-    """The greeting."""
+    """Return the greeting."""
     return Response({"message": "Hello from DRF with Uvicorn!"})
 
 
 @api_view(["POST"])
 def echo(request):
-    """Answer with the JSON that was sent."""
+    """Return the JSON of the request."""
     return Response(request.data)
 
 
 @never_cache
 @require_safe
 async def whoami(request):
-    """What the app sees of this request, and which process of which release answers it."""
+    """Return what the app sees of this request, and the process and release that answer it."""
     return JsonResponse(
         {
             "client": request.META.get("REMOTE_ADDR"),  # set by the server, from trusted headers
@@ -57,7 +57,7 @@ async def whoami(request):
 
 @require_safe
 async def stream(request):
-    """Send ?chunks=N lines of JSON, ?delay=S seconds apart: a response that takes its time.
+    """Send ?chunks=N lines of JSON, ?delay=S seconds apart: a slow response.
 
     Answers 400 unless N is 1 to 200 and S is 0 to 2. The last line's "chunk" equals its "of".
     """
@@ -84,7 +84,7 @@ async def stream(request):
 
 
 class NoteList(generics.ListCreateAPIView):
-    """The newest notes, and a new one."""
+    """List the newest notes; create one."""
 
     serializer_class = NoteSerializer
 
@@ -109,7 +109,7 @@ class Upload(APIView):
 
 
 def stored_bytes():
-    """Return the size of all uploads together."""
+    """Return the total size of all uploads."""
     try:
         with os.scandir(settings.MEDIA_ROOT) as entries:
             return sum(entry.stat().st_size for entry in entries)

@@ -12,9 +12,9 @@ class ShowcaseConfig(AppConfig):
 
 
 def close_pools():
-    """Close what this thread has of PostgreSQL's pools.
+    """Close this thread's PostgreSQL pools.
 
-    From Python 3.13 on, a command that ends with an open one waits 5 s for each of its threads.
+    From Python 3.13 on, a command that ends with an open pool waits 5 s for each of its threads.
     """
     for connection in connections.all(initialized_only=True):
         if connection.vendor == "postgresql":

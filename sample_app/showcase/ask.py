@@ -15,10 +15,10 @@ from .identity import identity
 LONGEST_QUESTION = 300
 
 
-@csrf_exempt  # there are no accounts, so nobody's to act in
+@csrf_exempt  # there are no accounts to act for
 @require_http_methods(["GET", "HEAD", "POST"])
 async def ask(request):
-    """Answer ?q=… or {"q": …} in lines of JSON: {"sources"}, many {"token"}, at last {"done"}."""
+    """Answer ?q=… or {"q": …} in lines of JSON: {"sources"}, many {"token"}, then {"done"}."""
     question = request.GET.get("q", "")
     if request.method == "POST":
         try:
@@ -32,7 +32,7 @@ async def ask(request):
 
     async def lines():
         yield json.dumps({"sources": sources} | identity()) + "\n"
-        tokens = re.findall(r"\s*\S{1,7}", text)  # about as a language model would cut it
+        tokens = re.findall(r"\s*\S{1,7}", text)  # about the size of a language model's tokens
         for token in tokens:
             yield json.dumps({"token": token}) + "\n"
             await asyncio.sleep(settings.ASK_TOKEN_SECONDS)

@@ -16,9 +16,9 @@ LONGEST_NAME = 30
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
-    """Answer every text with itself."""
+    """Echo every text."""
 
-    channel_layer_alias = None  # it sends to nobody else, so it needs no Redis
+    channel_layer_alias = None  # it sends only to its own client, so it needs no Redis
 
     async def receive(self, text_data=None, bytes_data=None):
         if text_data is None:
@@ -28,10 +28,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
 
 class RoomConsumer(GroupConsumer):
-    """A chat room: what one client says, all hear, whichever worker and host they are connected to.
+    """A chat room: a message reaches all its clients, on every worker and host.
 
-    In: {"text": …, "name": …}. Out: "welcome", "live" (the room reaches other workers, or not now),
-    "message" with `via`, the process that took it, and `through`, the one that delivers it here.
+    In: {"text": …, "name": …}. Out: "welcome", "live" (whether the room reaches other workers now),
+    "message" with `via`, the process that received it, and `through`, the one that delivers it.
     """
 
     async def connect(self):
@@ -51,7 +51,7 @@ class RoomConsumer(GroupConsumer):
         except (ValueError, TypeError, KeyError, AttributeError):
             valid = False
         if not valid:
-            detail = f'Say {{"text": …}}, 1 to {LONGEST_TEXT} characters.'
+            detail = f'Send {{"text": …}} with 1 to {LONGEST_TEXT} characters.'
             return await self.tell("error", detail=detail)
         message = {"text": text, "name": name or "guest", "via": identity()}
         try:

@@ -1,4 +1,4 @@
-"""Three small things that an asynchronous site does all day: cache, query, ask another service."""
+"""Three common tasks of an asynchronous site: use a cache, query, call another service."""
 
 import asyncio
 import random
@@ -26,23 +26,23 @@ WORK_SECONDS = 0.3
 
 
 def milliseconds(start):
-    """Return the time since `start`, rounded as a reader wants it."""
+    """Return the milliseconds since `start`, rounded for a reader."""
     return round((time.perf_counter() - start) * 1000, 1)
 
 
 async def count(name):
-    """Return the raised counter `name`."""
+    """Raise the counter `name` and return it."""
     await cache.aadd(name, 0, timeout=None)
-    # Not aincr: it reads and writes, so that workers lose each other's counts, and the key expires.
+    # Not aincr: it reads, then writes, so workers lose counts of each other, and the key expires.
     return await sync_to_async(cache.incr)(name)
 
 
 @never_cache
 @require_safe
 async def cached(request):
-    """A value that takes 0.3 s to make, from the cache if it is there; hits and misses counted.
+    """Return a value that takes 0.3 s to make, from the cache if possible; count hits and misses.
 
-    Without its cache the site is slower, not broken: the value is made, and the answer says so.
+    Without the cache the site is slower, not broken: the value is made and the answer says so.
     """
     start = time.perf_counter()
     answer = {"backend": "redis" if settings.REDIS_CACHE_URL else "local memory", "available": True}
@@ -62,7 +62,7 @@ async def cached(request):
 
 
 async def work():
-    """Return a value that was slow to make, and who made it."""
+    """Return a value that is slow to make, and the process that made it."""
     await asyncio.sleep(WORK_SECONDS)
     return {"number": random.randrange(1000, 10000), "made_by": identity()}
 
@@ -71,7 +71,7 @@ async def work():
 @require_safe
 @needs_database
 async def queries(request):
-    """Five queries through Django's async interface, each with its time."""
+    """Return five queries through Django's async interface, each with its time."""
     answers = []
 
     async def measure(what, query):
@@ -111,14 +111,14 @@ async def aggregate(rows, total):
 @never_cache
 @require_safe
 async def outgoing(request):
-    """Three requests at the same time, out of this one, with httpx: to OUTGOING_URL, or to ourselves.
+    """Send three concurrent requests with httpx to OUTGOING_URL, or to this application.
 
-    The address is the deployment's, never the visitor's. 502 if one gets no good answer in 3 s.
+    The deployment sets the address, never the visitor. 502 if one gets no valid answer in 3 s.
     """
     transport = None
     base = settings.OUTGOING_URL
     if not base:
-        from config.asgi import django_application  # which imports the URLs, so not above
+        from config.asgi import django_application  # it imports the URLs, so not at the top
 
         transport = httpx.ASGITransport(django_application)
         base = f"{request.scheme}://{request.get_host()}"

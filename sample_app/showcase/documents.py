@@ -1,4 +1,4 @@
-"""A few pages about this site, and answers put together from them. No model, no network.
+"""A few documents about this site, and answers quoted from them. No model, no network.
 
 The sentences that share the question's rarest words are found (BM25) and quoted in reading order.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 DIRECTORY = Path(__file__).parent / "documents"
 SENTENCES = 4
-# Words that a question is made of, rather than about.
+# Words without meaning for a search.
 COMMON = frozenset(
     re.findall(
         r"\w+",
@@ -33,14 +33,14 @@ class Passage(NamedTuple):
 
 
 def words(text):
-    """Return the words that say something, without their commonest endings."""
+    """Return the words that carry meaning, without common endings."""
     found = re.findall(r"[a-z0-9]+", text.lower())
     return [re.sub(r"(?<=\w{3})(ing|ed|es|s|e)$", "", word) for word in found if word not in COMMON]
 
 
 @cache
 def passages():
-    """Return every sentence of every document; the title's words count for each of its sentences."""
+    """Return every sentence of every document; each one includes the words of its title."""
     found = []
     for path in sorted(DIRECTORY.glob("*.txt")):
         title, _, body = path.read_text(encoding="utf-8").partition("\n")
@@ -51,7 +51,7 @@ def passages():
 
 
 def search(question):
-    """Return (score, passage) of all passages that match, the best first."""
+    """Return (score, passage) of all matching passages, best first."""
     everything = passages()
     average = sum(sum(passage.words.values()) for passage in everything) / len(everything)
     scores = Counter()
@@ -65,11 +65,11 @@ def search(question):
 
 
 def answer(question):
-    """Return (text, titles of the documents it was taken from)."""
+    """Return (text, titles of its source documents)."""
     found = search(question)
     if not found:
         titles = sorted({passage.title for passage in passages()})
-        return f"I have read nothing about that. I know a little about: {'; '.join(titles)}.", []
+        return f"No document covers that. There are documents about: {'; '.join(titles)}.", []
     best = found[0][0]
     chosen = [passage for score, passage in found if score > best * 0.5][:SENTENCES]
     titles = list(dict.fromkeys(passage.title for passage in chosen))

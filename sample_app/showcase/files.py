@@ -1,7 +1,7 @@
 """Large files: uploaded in pieces that a client may repeat, downloaded as a stream.
 
-POST the name and size, PUT pieces at their offsets, GET the whole. A piece at the wrong offset is
-answered with the right one, so an upload goes on after a lost connection, a deploy or a restart.
+POST the name and size, PUT pieces at their offsets, GET the file. The answer to a wrong offset
+names the right one, so an upload resumes after a lost connection, a deploy or a restart.
 """
 
 import asyncio
@@ -26,19 +26,19 @@ READ_BYTES = 256 * 1024
 
 
 class Refusal(Exception):
-    """An answer other than the one hoped for."""
+    """An error to answer with: a status and a sentence."""
 
     def __init__(self, status, detail, **values):
         self.response = JsonResponse({"detail": detail, **values}, status=status)
 
 
 def place(file_id, kind):
-    """Return the path of a file's "json" (what it is), "part" (what has come) or "bin" (all)."""
+    """Return the path of a file's "json" (description), "part" (received so far) or "bin" (all)."""
     return settings.FILES_ROOT / f"{file_id.hex}.{kind}"
 
 
 def describe(path):
-    """Return what is known of the file whose "json" this is."""
+    """Return the description and progress of the file whose "json" is `path`."""
     known = json.loads(path.read_text())
     whole, part = path.with_suffix(".bin"), path.with_suffix(".part")
     if whole.exists():
@@ -47,7 +47,7 @@ def describe(path):
 
 
 def known_files():
-    """Return all files, the newest first; forget those that are too old or were given up."""
+    """Return all files, newest first; delete files that are too old or abandoned."""
     found, now = [], time.time()
     for path in settings.FILES_ROOT.glob("*.json"):
         try:
@@ -60,12 +60,12 @@ def known_files():
             else:
                 found.append(known)
         except (FileNotFoundError, ValueError):
-            continue  # another worker forgets it right now
+            continue  # another worker is deleting it
     return sorted(found, key=lambda known: -known["created"])
 
 
 def create(body):
-    """Make room for a file and return what is known of it; raise Refusal."""
+    """Register a file and return its description; raise Refusal."""
     try:
         wanted = json.loads(body)
         name, size = wanted["name"], wanted["size"]
@@ -73,12 +73,12 @@ def create(body):
     except (ValueError, TypeError, KeyError):
         valid = False
     if not valid:
-        raise Refusal(400, 'Say {"name": …, "size": bytes}.')
+        raise Refusal(400, 'Send {"name": …, "size": bytes}.')
     if not 0 < size <= settings.FILE_MAX_BYTES:
-        raise Refusal(413, f"A file has 1 to {settings.FILE_MAX_BYTES} bytes.")
+        raise Refusal(413, f"A file must have 1 to {settings.FILE_MAX_BYTES} bytes.")
     settings.FILES_ROOT.mkdir(mode=0o750, exist_ok=True)
     with (settings.FILES_ROOT / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would both find room for one
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two requests could both take the last room
         if sum(known["size"] for known in known_files()) + size > settings.FILES_QUOTA_BYTES:
             raise Refusal(507, "The space for files is full.")
         file_id = uuid.uuid4()
@@ -97,15 +97,15 @@ def create(body):
 
 
 def look_up(file_id):
-    """Return what is known of a file; raise Refusal."""
+    """Return a file's description and progress; raise Refusal."""
     try:
         return describe(place(file_id, "json"))
     except FileNotFoundError:
-        raise Refusal(404, "There is no such file.") from None
+        raise Refusal(404, "This file does not exist.") from None
 
 
 def append(file_id, offset, body):
-    """Add a piece and return what is known now; raise Refusal. The last one gives the digest."""
+    """Add a piece and return the file's progress; raise Refusal. The last piece adds the digest."""
     known = look_up(file_id)
     try:
         part = place(file_id, "part").open("r+b")
@@ -115,7 +115,7 @@ def append(file_id, offset, body):
         fcntl.flock(part, fcntl.LOCK_EX)
         have = os.fstat(part.fileno()).st_size
         if offset != have:
-            raise Refusal(409, f"The next byte is {have}.", offset=have)
+            raise Refusal(409, f"The next offset is {have}.", offset=have)
         if have + len(body) > known["size"]:
             raise Refusal(413, "That is more than was announced.")
         part.seek(have)
@@ -141,14 +141,14 @@ def append(file_id, offset, body):
 
 
 def delete(file_id):
-    """Forget a file; raise Refusal."""
+    """Delete a file; raise Refusal."""
     look_up(file_id)
     for kind in ("json", "part", "bin"):
         place(file_id, kind).unlink(missing_ok=True)
 
 
 def answering_refusals(view):
-    """Let a view answer by raising Refusal."""
+    """Turn a Refusal that a view raises into its response."""
 
     async def wrapped(request, **kwargs):
         try:
@@ -159,12 +159,12 @@ def answering_refusals(view):
     return wrapped
 
 
-@csrf_exempt  # there are no accounts, so nobody's to act in
+@csrf_exempt  # there are no accounts to act for
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @answering_refusals
 async def files(request):
-    """GET: all files, and the limits. POST {"name", "size"}: announce one; 201 with its address."""
+    """GET: list files and limits. POST {"name", "size"}: announce a file; 201 with its address."""
     if request.method == "POST":
         return JsonResponse(await asyncio.to_thread(create, request.body), status=201)
     return JsonResponse(
@@ -182,7 +182,7 @@ async def files(request):
 @require_http_methods(["GET", "HEAD", "PUT", "DELETE"])
 @answering_refusals
 async def file(request, file_id):
-    """PUT ?offset=N: add a piece. GET: the file, once complete. DELETE: forget it."""
+    """PUT ?offset=N: add a piece. GET: the file, once complete. DELETE: delete it."""
     if request.method == "DELETE":
         await asyncio.to_thread(delete, file_id)
         return HttpResponse(status=204)
@@ -192,7 +192,7 @@ async def file(request, file_id):
             raise Refusal(400, "offset must be a number of bytes.")
         body = request.read(settings.FILE_CHUNK_BYTES + 1)
         if not 0 < len(body) <= settings.FILE_CHUNK_BYTES:
-            raise Refusal(413, f"A piece has 1 to {settings.FILE_CHUNK_BYTES} bytes.")
+            raise Refusal(413, f"A piece must have 1 to {settings.FILE_CHUNK_BYTES} bytes.")
         return JsonResponse(await asyncio.to_thread(append, file_id, int(offset), body))
 
     known = await asyncio.to_thread(look_up, file_id)

@@ -1,4 +1,4 @@
-"""A consumer that hears a group, and that lives on while the channel layer is away."""
+"""A consumer that follows a group and survives an outage of the channel layer."""
 
 import asyncio
 import logging
@@ -12,14 +12,14 @@ logger = logging.getLogger(__name__)
 
 
 class GroupConsumer(AsyncWebsocketConsumer):
-    """Follow one group in a task of its own; override on_event and, if it matters, on_live.
+    """Follow one group in a separate task; override on_event and, if needed, on_live.
 
-    Channels would join the consumer and the layer for good: no Redis, no WebSocket. Here the socket
-    stays open, is told, and hears the group again when Redis is back.
+    Channels ties the consumer to the layer: without Redis, no WebSocket. Here the socket stays
+    open, is notified, and receives from the group again when Redis is back.
     """
 
-    channel_layer_alias = None  # none for Channels to listen to
-    REJOIN = 20  # seconds: a Redis that came back empty knows no groups
+    channel_layer_alias = None  # Channels itself listens to no layer
+    REJOIN = 20  # seconds: a Redis that restarted empty has no groups
     LONGEST_WAIT = 5
 
     def keep(self, coroutine):
@@ -34,7 +34,7 @@ class GroupConsumer(AsyncWebsocketConsumer):
             self.closing = asyncio.ensure_future(self.close(1011))
 
     def follow(self, group):
-        """Hear this group from now on."""
+        """Receive from this group from now on."""
         self.keep(self.listen(group))
 
     async def listen(self, group):
@@ -52,7 +52,7 @@ class GroupConsumer(AsyncWebsocketConsumer):
                             while True:
                                 await self.on_event(await layer.receive(channel))
                     except TimeoutError:
-                        pass  # join again: it costs nothing and mends what was forgotten
+                        pass  # join again: this is cheap and restores a lost membership
                 except REDIS_ERRORS as error:
                     if live is not False:
                         logger.warning("no channel layer: %s", error)
@@ -66,13 +66,13 @@ class GroupConsumer(AsyncWebsocketConsumer):
                     async with asyncio.timeout(2):
                         await layer.group_discard(group, channel)
                 except REDIS_ERRORS:
-                    pass  # it expires there by itself
+                    pass  # the membership expires
 
     async def on_live(self, live):
-        """The group is heard, or no longer."""
+        """Handle the start (True) or end (False) of the connection to the group."""
 
     async def on_event(self, event):
-        """The group has heard something."""
+        """Handle one event of the group."""
         raise NotImplementedError
 
     async def disconnect(self, code):

@@ -1,4 +1,4 @@
-"""Questions that a deployment asks: are you up, can you work, and what do you work with?"""
+"""Health checks: whether the process is up, whether its services answer, and what they are."""
 
 import asyncio
 import logging
@@ -28,12 +28,12 @@ from .models import Note
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 3  # seconds, for each check; they run side by side
-# A database that hangs takes these threads, and no others.
+# A database that hangs blocks only these threads.
 DATABASE_THREADS = ThreadPoolExecutor(2, thread_name_prefix="health")
 
 
 def ask_database():
-    """Return what the database is and the last heartbeat; raise if it is away or not migrated."""
+    """Return (kind, version, last heartbeat); raise if the database is away or not migrated."""
     try:
         Note.objects.exists()
         Job.objects.exists()
@@ -51,18 +51,18 @@ def ask_database():
 
 
 async def database():
-    """Ask the database, in a thread that waits for nobody else."""
+    """Call ask_database in a thread reserved for health checks."""
     return await sync_to_async(ask_database, thread_sensitive=False, executor=DATABASE_THREADS)()
 
 
 async def ask_redis(url):
-    """Return what this Redis is; raise if it is away. A connection of its own, so nothing is stale."""
+    """Return (kind, version) over a new, so never stale, connection; raise if Redis is away."""
     options = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
     async with Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options) as client:
         await client.ping()
         try:
             server = await client.info("server")
-        except ResponseError:  # it answers, and does not tell everybody what it is
+        except ResponseError:  # it answers, but INFO is not permitted
             return "Redis", ""
     valkey = server.get("server_name") == "valkey"
     version = server.get("valkey_version" if valkey else "redis_version", "")
@@ -82,7 +82,7 @@ async def queue():
 
 
 def configured():
-    """Return the checks of what this deployment has been given, by name."""
+    """Return the checks of the configured services, by name."""
     checks = {"database": database}
     if settings.REDIS_CACHE_URL:
         checks["cache"] = cache
@@ -102,12 +102,12 @@ async def attempt(name, check):
     except (DatabaseError, InterfaceError, RedisError, OSError, TimeoutError) as error:
         logger.warning("%s does not answer: %s: %s", name, type(error).__name__, error)
     except Exception:
-        logger.exception("%s cannot be asked", name)
+        logger.exception("the check of %s failed", name)
     return answer, round((time.perf_counter() - start) * 1000, 1)
 
 
 async def attempt_all():
-    """Return attempt's answers by name."""
+    """Run all checks and return the results of attempt() by name."""
     checks = configured()
     answers = await asyncio.gather(*(attempt(name, check) for name, check in checks.items()))
     return dict(zip(checks, answers, strict=True))
@@ -116,16 +116,16 @@ async def attempt_all():
 @never_cache
 @require_safe
 async def healthz(request):
-    """The process is up. Asks nothing else, so that an outage elsewhere restarts nobody."""
+    """Answer 200: the process is up. No other check, so an outage elsewhere restarts nothing."""
     return JsonResponse({"status": "ok", "release": settings.RELEASE})
 
 
 @never_cache
 @require_safe
 async def readyz(request):
-    """Everything the app needs answers; otherwise 503, and which one does not.
+    """Answer 200 if every service the app needs answers, otherwise 503, with the state of each.
 
-    The reason goes to the log only, because anybody may ask.
+    The reason goes only to the log, because this address is public.
     """
     results = {
         name: "failed" if answer is None else "ok"
@@ -140,7 +140,7 @@ async def readyz(request):
 
 STAND_INS = {
     "cache": ("Local memory", "each worker has its own"),
-    "channels": ("In-process", "rooms end at the worker"),
+    "channels": ("In-process", "rooms reach one worker only"),
     "queue": ("In-process", "jobs run in the web worker"),
 }
 
@@ -148,7 +148,7 @@ STAND_INS = {
 @never_cache
 @require_safe
 async def status(request):
-    """What this process is and works with, in words for the page. Always 200.
+    """Describe this process and its services for the page. Always 200.
 
     Each component's state is "ok", "failed", or "local": a stand-in inside the process.
     """
@@ -181,9 +181,9 @@ async def status(request):
 
 
 def beat_component(database_answer):
-    """Describe the scheduler by the row that its task keeps fresh."""
+    """Describe the scheduler from the row that its task refreshes."""
     if not settings.REDIS_QUEUE_URL:
-        return {"state": "local", "kind": "None", "detail": "nothing runs by the clock"}
+        return {"state": "local", "kind": "None", "detail": "no scheduled tasks"}
     beat = database_answer[2] if database_answer else None
     if beat is None:
         detail = "no heartbeat yet" if database_answer else "unknown without the database"

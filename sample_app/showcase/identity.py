@@ -1,4 +1,4 @@
-"""Who is speaking: the host, the process and the release of this code."""
+"""The identity of this process: host, process id and release."""
 
 import os
 import socket
@@ -9,5 +9,5 @@ HOST = socket.gethostname()
 
 
 def identity():
-    """Return host, worker (process id) and release. Asked each time: a fork has another id."""
+    """Return host, worker (process id) and release. Read each time: a fork has another id."""
     return {"host": HOST, "worker": os.getpid(), "release": settings.RELEASE}

@@ -1,10 +1,10 @@
-"""The one table: enough to see that state outlives releases."""
+"""A single table, enough to show that state outlives releases."""
 
 from django.db import models
 
 
 class Note(models.Model):
-    """A short text that anybody may leave."""
+    """A short text that any visitor may leave."""
 
     text = models.CharField(max_length=200)
     created = models.DateTimeField(auto_now_add=True)

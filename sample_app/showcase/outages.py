@@ -1,4 +1,4 @@
-"""What is said while PostgreSQL or Redis is away: one sentence and 503, not a stack trace and 500."""
+"""Answers while PostgreSQL or Redis is away: a sentence and 503, not a stack trace and 500."""
 
 import functools
 import logging
@@ -18,7 +18,7 @@ RETRY_AFTER = {"Retry-After": "2"}
 
 
 def exception_handler(error, context):
-    """For Django REST framework's views."""
+    """Answer 503 for Django REST framework's views if the database is away."""
     if isinstance(error, DATABASE_ERRORS):
         logger.warning("no database: %s", error)
         return Response(DATABASE_AWAY, status=503, headers=RETRY_AFTER)
@@ -26,7 +26,7 @@ def exception_handler(error, context):
 
 
 def needs_database(view):
-    """For plain async views: answer 503 in words if the database is away."""
+    """Make a plain async view answer 503 if the database is away."""
 
     @functools.wraps(view)
     async def wrapped(request, *args, **kwargs):

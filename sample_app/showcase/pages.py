@@ -1,4 +1,4 @@
-"""The page that shows the rest at work."""
+"""The page that shows the other views at work."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from django.views.decorators.http import require_safe
 
 from .identity import HOST
 
-# Scripts and styles from our own files only: text that somebody sent can never run.
+# Only scripts and styles from the site's own files: text from a visitor can never run.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
@@ -21,7 +21,7 @@ CONTENT_SECURITY_POLICY = (
 @never_cache
 @require_safe
 async def home(request):
-    """Render the page; the values in it are of the worker that answers, and refreshed by script."""
+    """Render the page with values of the worker that answers; a script refreshes them."""
     context = {
         "release": settings.RELEASE,
         "pid": os.getpid(),

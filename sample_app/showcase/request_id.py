@@ -1,4 +1,4 @@
-"""The edge's name of a request, in every line that is logged while it is answered."""
+"""The edge's id of a request, in every log line written during that request."""
 
 import logging
 from contextvars import ContextVar
@@ -7,7 +7,7 @@ request_id = ContextVar("request_id", default="-")
 
 
 class RequestIdMiddleware:
-    """Around the whole ASGI application, not in MIDDLEWARE: it costs no thread and covers WebSockets."""
+    """Wraps the ASGI application, unlike MIDDLEWARE: costs no thread and covers WebSockets."""
 
     def __init__(self, application):
         self.application = application
@@ -20,7 +20,7 @@ class RequestIdMiddleware:
 
 
 class RequestIdFilter(logging.Filter):
-    """Give each record the id for the formatter; "-" outside a request."""
+    """Adds the request id to each record, for the formatter; "-" outside a request."""
 
     def filter(self, record):
         record.request_id = request_id.get()

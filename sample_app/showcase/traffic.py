@@ -1,4 +1,4 @@
-"""What an edge has to handle well: large uploads, guarded downloads, streams of events."""
+"""Traffic that an edge must handle well: large uploads, guarded downloads, event streams."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 @csrf_exempt
 @require_POST
 def receive(request):
-    """Say the size and SHA-256 of a body of any size; Django has spooled it to disk, so it is never in memory."""
+    """Return the size and SHA-256 of a body, which Django spools to disk if it is large."""
     digest, size = hashlib.sha256(), 0
     while chunk := request.read(1 << 20):
         digest.update(chunk)
@@ -26,7 +26,7 @@ def receive(request):
 
 @require_safe
 async def download(request, name):
-    """Let the edge send a file that nobody reaches by its address; a real project asks here who may have it."""
+    """Make the edge send a file without a public address; a real project checks permission here."""
     return HttpResponse(
         content_type="application/octet-stream",
         headers={
@@ -39,7 +39,7 @@ async def download(request, name):
 
 @require_safe
 async def events(request):
-    """?events=N server-sent events, 0.3 seconds apart; answers 400 unless N, by default 10, is 1 to 1000."""
+    """Send ?events=N (by default 10) server-sent events, 0.3 s apart; 400 unless N is 1 to 1000."""
     asked = request.GET.get("events", "10")
     count = int(asked) if asked.isdecimal() and len(asked) <= 4 else 0
     if not 1 <= count <= 1000:

@@ -1,4 +1,4 @@
-"""Cache, queries, outgoing HTTP; and the panel that says what all of it runs on."""
+"""Cache, queries, outgoing HTTP, and the status of the services."""
 
 import asyncio
 import time
@@ -71,7 +71,7 @@ def test_without_its_database_it_says_so(client, no_database, path):
     assert answer.json() == {"detail": "The database does not answer. Try again in a moment."}
 
 
-@pytest.mark.django_db  # the inner request lets go of the outer one's connection
+@pytest.mark.django_db  # the inner request closes the outer one's connection
 def test_it_asks_itself(client):
     answer = client.get("/api/outgoing/").json()
     assert answer["asked"] == "this application, in-process"
@@ -110,7 +110,7 @@ def test_status_names_the_stand_ins(client):
 
 @pytest.fixture
 def redis_everywhere(settings):
-    """Redis for all three, at an address where nothing listens."""
+    """Redis for cache, channel layer and queue, at an address where nothing listens."""
     for name in ("REDIS_CACHE_URL", "REDIS_CHANNELS_URL", "REDIS_QUEUE_URL"):
         setattr(settings, name, "unix:///nothing/here.sock")
 
