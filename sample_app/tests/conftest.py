@@ -1,4 +1,4 @@
-"""Run the tests as production would run: no DEBUG, hashed static files, a state of their own."""
+"""Run the tests as in production: no DEBUG, hashed static files, a separate state directory."""
 
 import os
 import tempfile
@@ -33,7 +33,7 @@ django.setup()
 
 @pytest.fixture(scope="session")
 def production():
-    """Environment of a production process, to change and to start another process with."""
+    """Environment of a production process, as a basis to start another process."""
     return dict(PRODUCTION)
 
 
@@ -48,7 +48,7 @@ def static_root():
 
 @pytest.fixture(autouse=True)
 def fresh():
-    """Every test begins with an empty cache and a channel layer that no other loop has used."""
+    """Give every test an empty cache and a channel layer that no other event loop has used."""
     from channels.layers import channel_layers
     from django.core.cache import cache
 

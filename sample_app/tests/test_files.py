@@ -1,4 +1,4 @@
-"""Large files: in pieces up, in a stream down."""
+"""Large files: uploaded in pieces, downloaded as a stream."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""The HTTP endpoints, through Django's whole middleware."""
+"""The HTTP endpoints, through the full Django middleware."""
 
 import json
 

@@ -67,7 +67,7 @@ def test_what_a_dead_worker_left_goes_on_from_its_last_step(job):
     assert [one["percent"] for one in told] == [50, 75, 100]
     assert seen(job) == ("done", 2, 2, 1)
     with pytest.raises(work.SupersededError):
-        work.finish(first)  # it was not dead after all: it may not finish a second time
+        work.finish(first)  # it was not dead after all, but must not finish a second time
     assert seen(job) == ("done", 2, 2, 1)
 
 
@@ -190,12 +190,12 @@ async def test_progress_over_a_websocket(job):
     assert (await hear())["state"] == "queued"
     told = work.snapshot(job) | {"state": "running", "percent": 50}
     await get_channel_layer().group_send(tasks.group(job.pk), {"type": "job.progress", "job": told})
-    # Every two seconds the database's word comes between.
+    # The consumer also sends the database's state, at intervals.
     async with asyncio.timeout(PATIENCE):
         while (await hear())["percent"] != 50:
             pass
         await asyncio.to_thread(Job.objects.update, state="done", step=4)
-        while (last := await hear())["state"] != "done":  # from the database: nobody announced it
+        while (last := await hear())["state"] != "done":  # from the database: nothing announced it
             pass
     assert (last["percent"], last["completions"]) == (100, [])
     await socket.send_input({"type": "websocket.disconnect", "code": 1000})

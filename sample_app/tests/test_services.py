@@ -18,7 +18,7 @@ def test_postgresql():
     assert (parsed["HOST"], parsed["PORT"], parsed["NAME"]) == ("db.example", "5433", "name")
     assert parsed["OPTIONS"]["sslmode"] == "require"
     assert parsed["OPTIONS"]["pool"]["max_size"] == 5
-    assert parsed["CONN_MAX_AGE"] == 0  # Django refuses anything else beside a pool
+    assert parsed["CONN_MAX_AGE"] == 0  # Django refuses any other value with a pool
 
 
 def test_postgresql_over_a_socket_without_a_pool():
@@ -30,7 +30,7 @@ def test_postgresql_over_a_socket_without_a_pool():
 def test_a_command_closes_its_pool_when_it_ends(production):
     command = """
 import atexit, django
-atexit.register(lambda: print(pool.closed))  # the first to be registered is the last to be called
+atexit.register(lambda: print(pool.closed))  # registered first, called last
 django.setup()
 from django.db import connection
 pool = connection.pool

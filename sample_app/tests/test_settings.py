@@ -1,4 +1,4 @@
-"""The settings, each in a process of its own as a deployment would start it."""
+"""The settings, each in a separate process, as a deployment starts it."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def manage(environment, *arguments):
-    """Run manage.py with this environment and no other; return the finished process."""
+    """Run manage.py with only this environment; return the finished process."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         check=False,

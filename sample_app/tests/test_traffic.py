@@ -1,4 +1,4 @@
-"""Uploads, downloads, events and the request id, as the edge hands them on."""
+"""Uploads, downloads, events and the request id, as the edge passes them on."""
 
 import hashlib
 import logging

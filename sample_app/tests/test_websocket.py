@@ -1,6 +1,6 @@
 """The WebSocket, through the application that a server runs.
 
-With asgiref's own test client: channels.testing would want daphne and Twisted installed.
+Uses asgiref's test client, because channels.testing needs daphne and Twisted.
 """
 
 import pytest
@@ -8,12 +8,12 @@ from asgiref.testing import ApplicationCommunicator
 
 from config.asgi import application
 
-# Seconds that tell a wait from a hang; asgiref's own second is too short on a busy machine.
+# Seconds after which a wait counts as a hang; asgiref's 1 s is too short on a busy machine.
 PATIENCE = 60
 
 
 def connection(path="/ws/chat/", origin="http://testserver"):
-    """Return a client of the application that has not connected yet."""
+    """Return a client of the application, not connected yet."""
     headers = [(b"host", b"testserver")]
     if origin:
         headers.append((b"origin", origin.encode()))
@@ -28,7 +28,7 @@ async def connect(socket):
 
 
 async def disconnect(socket):
-    """Leave as a client does; fail if the application does not end well."""
+    """Disconnect as a client does; fail if the application raises or does not end."""
     await socket.send_input({"type": "websocket.disconnect", "code": 1000})
     await socket.wait(PATIENCE)
 

@@ -101,7 +101,7 @@ def test_a_file_goes_up_and_comes_back_the_same(page, complaints):
     assert percents(page, "files-percent") == [20, 40, 61, 81, 100], "one step for each piece of 1 MiB"
 
     page.get_by_role("button", name="Download five.bin with progress").first.click()
-    expect(page.locator("#files-status")).to_have_text("five.bin is here, byte for byte as it was sent.")
+    expect(page.locator("#files-status")).to_have_text("Received five.bin, identical to the uploaded file.")
     came = percents(page, "files-percent")[5:]
     assert came == sorted(came)
     assert came[-1] == 100
@@ -141,7 +141,7 @@ def test_the_other_panels_answer(page, complaints):
 
     page.click("#outgoing-again")
     expect(page.locator("#outgoing-list dd")).to_contain_text(["200"] * 3)
-    expect(page.locator("#outgoing-asked")).to_have_text("Asked with httpx: http://127.0.0.1.")
+    expect(page.locator("#outgoing-asked")).to_have_text("Requested with httpx: http://127.0.0.1.")
     assert not complaints
 
 

@@ -1,4 +1,4 @@
-// A question, and its answer as it is written: lines of JSON, read while they come.
+// A question and its streamed answer: lines of JSON, read as they arrive.
 export async function* readLines(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";

@@ -1,4 +1,4 @@
-// A value that is slow to make, and how often the cache saved the making.
+// A value that is slow to make, and how often the cache had it.
 import { fetchJson } from "./http.js";
 
 export function startCache() {
@@ -6,9 +6,9 @@ export function startCache() {
 
   function sentence({ available, hit, backend, value }) {
     if (!available) return "The cache does not answer; the value was made without it.";
-    const where = backend === "redis" ? "Redis, shared by all workers" : "local memory of one worker";
+    const where = backend === "redis" ? "Redis, shared by all workers" : "the local memory of one worker";
     const maker = `${value.made_by.host}:${value.made_by.worker}`;
-    return hit ? `Made by ${maker}, kept in ${where}.` : `Just made, now kept in ${where} for 15 s.`;
+    return hit ? `Made by ${maker}, kept in ${where}.` : `Made just now, kept in ${where} for 15 s.`;
   }
 
   async function ask() {

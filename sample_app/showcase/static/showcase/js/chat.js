@@ -1,4 +1,4 @@
-// The echo chat. ?say=Hi sends a first message by itself: handy for a screenshot.
+// The echo chat. ?say=Hi sends a first message automatically: handy for a screenshot.
 import { openSocket } from "./socket.js";
 
 const KEPT_LINES = 200;

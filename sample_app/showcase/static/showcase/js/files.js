@@ -1,5 +1,5 @@
-// Large files, up in pieces and down as a stream. A piece that failed is sent again from where the
-// server stands, so an upload outlives a deploy.
+// Large files: uploaded in pieces, downloaded as a stream. A failed piece is sent again from the
+// server's offset, so an upload survives a deploy.
 import { fetchJson } from "./http.js";
 
 const ATTEMPTS = 8;
@@ -30,10 +30,10 @@ export function startFiles() {
         });
         answer = await response.json().catch(() => ({}));
         if (response.ok) return answer;
-        if (response.status === 409 && answer.offset !== undefined) return answer; // it has more, or less
+        if (response.status === 409 && answer.offset !== undefined) return answer; // the server has another offset
         if (response.status < 500 || response.status === 507) attempt = ATTEMPTS;
       } catch {
-        // no connection: try again
+        // no connection: retry
       }
       if (attempt >= ATTEMPTS) throw new Error(answer?.detail ?? "The upload failed.");
       say(`Interrupted at ${size(offset)}, trying again…`);
@@ -75,15 +75,15 @@ export function startFiles() {
       say(`Receiving ${file.name}, ${size(had)} of ${size(file.size)}`);
     }
     if (had !== file.size) throw new Error("The download was cut off.");
-    say(`${file.name} is here, ${await compare(new Blob(pieces), file)}.`);
+    say(`Received ${file.name}, ${await compare(new Blob(pieces), file)}.`);
   }
 
   async function compare(blob, { sha256 }) {
-    if (!crypto.subtle) return "all bytes of it"; // browsers digest on secure pages only
+    if (!crypto.subtle) return "all of its bytes"; // browsers compute digests only on secure pages
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()));
     const hex = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    if (hex !== sha256) throw new Error("The download differs from what was sent.");
-    return "byte for byte as it was sent";
+    if (hex !== sha256) throw new Error("The download differs from the uploaded file.");
+    return "identical to the uploaded file";
   }
 
   function row(file) {

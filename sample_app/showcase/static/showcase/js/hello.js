@@ -1,4 +1,4 @@
-// The greeting, asked for on load and on demand.
+// The greeting, fetched on load and on demand.
 import { fetchJson } from "./http.js";
 
 export function startHello() {

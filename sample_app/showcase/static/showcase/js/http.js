@@ -1,4 +1,4 @@
-// JSON over HTTP. Throws an Error with a sentence to show when there is no good answer.
+// JSON over HTTP. Throws an Error with a sentence to show if the request fails.
 export async function fetchJson(path, body) {
   const options = { headers: { Accept: "application/json" }, cache: "no-store" };
   if (body !== undefined) {

@@ -1,4 +1,4 @@
-// A background job: started over HTTP, watched over a WebSocket that ends with it.
+// A background job: started over HTTP, watched over a WebSocket until it ends.
 import { fetchJson } from "./http.js";
 import { openSocket } from "./socket.js";
 
@@ -14,7 +14,7 @@ export function startJob() {
     element("progress").value = job.percent;
     element("percent").textContent = `${job.percent}%`;
     element("runner").textContent = job.runner === "celery" ? "Celery" : "a thread of the web worker";
-    element("worker").textContent = job.host ? `${job.host}:${job.worker}` : "not begun";
+    element("worker").textContent = job.host ? `${job.host}:${job.worker}` : "not started";
     element("attempts").textContent = job.attempts;
     element("id").textContent = `job ${job.id}`;
     if (job.completions) {

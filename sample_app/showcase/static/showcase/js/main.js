@@ -1,4 +1,4 @@
-// One module a panel; each finds its own elements. To add a panel: a template, a module, a line here.
+// One module per panel; each finds its own elements. To add a panel: a template, a module, a line here.
 import { startAsk } from "./ask.js";
 import { startCache } from "./cache.js";
 import { startChat } from "./chat.js";

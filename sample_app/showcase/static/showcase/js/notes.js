@@ -1,4 +1,4 @@
-// Notes in the database: what is written under one release is read under the next.
+// Notes in the database: they outlive the release that wrote them.
 import { fetchJson } from "./http.js";
 
 export function startNotes() {

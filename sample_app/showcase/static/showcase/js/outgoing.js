@@ -1,4 +1,4 @@
-// Requests that the server sends itself.
+// HTTP requests that the server sends.
 import { fetchJson } from "./http.js";
 import { fillTable } from "./table.js";
 
@@ -8,7 +8,7 @@ export function startOutgoing() {
   async function ask() {
     try {
       const answer = await fetchJson("/api/outgoing/");
-      element("asked").textContent = `Asked with httpx: ${answer.asked}.`;
+      element("asked").textContent = `Requested with httpx: ${answer.asked}.`;
       element("timing").textContent = `${answer.ms} ms`;
       fillTable(element("list"), answer.answers.map(({ status, ms }, place) => ({ name: `request ${place + 1}`, value: status, note: `${ms} ms` })));
     } catch (error) {

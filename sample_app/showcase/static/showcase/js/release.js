@@ -1,4 +1,4 @@
-// Which release and worker answer now. Asks again now and then, so that a deploy shows by itself.
+// The release and worker that answer now, refreshed at intervals, so that a deploy becomes visible.
 import { fetchJson } from "./http.js";
 
 const INTERVAL = 10_000;
@@ -19,10 +19,10 @@ export function startRelease() {
     element("worker-pid").textContent = answer.pid;
     element("python-version").textContent = answer.python;
     element("client-address").textContent = answer.client ?? "unknown";
-    element("release-age").textContent = `seen ${new Date().toLocaleTimeString()}`;
+    element("release-age").textContent = `as of ${new Date().toLocaleTimeString()}`;
     if (answer.release !== current) {
       const notice = element("release-notice");
-      notice.textContent = `Now served by ${answer.release}; before, it was ${current}.`;
+      notice.textContent = `Now served by ${answer.release}, previously by ${current}.`;
       notice.hidden = false;
       current = answer.release;
     }

@@ -1,4 +1,4 @@
-// The chat room. Every line says which worker took the message. ?room=name enters another room.
+// The chat room. Every line shows which worker received the message. ?room=name enters another room.
 import { openSocket } from "./socket.js";
 
 const KEPT_LINES = 200;
@@ -48,7 +48,7 @@ export function startRoom() {
     live({ live }) {
       element("send").disabled = !live;
       setState(live ? "connected" : "waiting", live ? "connected" : "waiting for Redis");
-      line("event", live ? `you are ${me}, on ${called(here)}` : "Redis does not answer; others do not hear you");
+      line("event", live ? `you are ${me}, on ${called(here)}` : "Redis does not answer; others cannot see your messages");
     },
     message(message) {
       const own = message.name === me;
@@ -58,12 +58,12 @@ export function startRoom() {
     },
     error({ detail, text }) {
       line("event", detail);
-      if (text && !input.value) input.value = text; // what was not delivered is not lost
+      if (text && !input.value) input.value = text; // keep the undelivered text
     },
   };
 
   function onState(name, code) {
-    if (name === "connected") return; // the room says itself when it is heard
+    if (name === "connected") return; // the room's "live" message follows
     setState(name);
     element("send").disabled = true;
     if (code !== undefined && log.lastChild?.dataset.closed === undefined) {

@@ -1,5 +1,5 @@
-// A WebSocket that comes back by itself: waits longer after each failure, with jitter, so that a
-// restarted server is not met by all its clients in the same instant.
+// A WebSocket that reconnects: it waits longer after each failure, with jitter, so that not all
+// clients reconnect to a restarted server at once.
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 15_000;
 const SETTLED = 5_000; // only a connection that lasted this long resets the wait

@@ -1,4 +1,4 @@
-// What the worker that answers works with. Asks every few seconds while the page is seen.
+// The services of the worker that answers, refreshed every few seconds while the page is visible.
 import { fetchJson } from "./http.js";
 
 const INTERVAL = 5_000;

@@ -1,4 +1,4 @@
-// Rows of a name, a value and a time.
+// Fill a list with rows of a name, a value and a time.
 export function fillTable(list, rows) {
   list.replaceChildren(...rows.map(({ name, value, note }) => {
     const row = document.createElement("div");
