@@ -102,7 +102,7 @@ def test_a_controller_killed_at_each_step_in_turn_leaves_nothing_to_clean(playbo
         "Migrate the database",
         "Start the release beside the live one",
         "Switch the traffic",
-        "Let the old release retire",
+        "Retire the old release",
     ):
         source = str(variant(tmp_path, f"killed-at-{re.sub('[^a-z]', '-', task.lower())}"))
         with watch.window(f"killed: {task}"):
