@@ -1,14 +1,14 @@
-"""A change reaches what it has to and no more; a change that a server would not take reaches nothing."""
+"""A change reaches what it must and no more; a change that a server refuses reaches nothing."""
 
 import json
 import re
 
 import pytest
 
-# The other one has been through molecule's own steps; a playbook's run takes its time.
+# molecule's own steps cover the other host, and each run of a playbook takes time.
 testinfra_hosts = ["ansible://data13"]
 
-# The record too, from which another inventory's run would compose what the server would not take.
+# Includes the record: another inventory's run would compose the refused settings from it.
 FILES = "cat /etc/postgresql/*/main/conf.d/postgresql_server.conf /etc/postgresql/*/main/pg_hba.conf /etc/postgresql_server/*.json | sha256sum"
 
 
@@ -45,7 +45,7 @@ def test_a_rule_of_access_that_another_record_brings_and_postgresql_would_not_ta
 def test_a_setting_that_needs_no_restart_gets_none(playbook, sql):
     started = sql("select pg_postmaster_start_time()")
     settings = {"log_statement": "all", "jit": False, "search_path": '"$user", public', "work_mem": "7MB"}
-    assert re.search(r"Reload\] \*+\nchanged", playbook("data", "--tags=postgresql_server", postgresql_server_settings=settings))
+    assert re.search(r"Reload the server\] \*+\nchanged", playbook("data", "--tags=postgresql_server", postgresql_server_settings=settings))
     assert sql("show work_mem") == "7MB"
     assert sql("select pg_postmaster_start_time()") == started
 
@@ -64,7 +64,7 @@ def test_only_a_changed_instance_is_restarted_and_a_dropped_one_stays_until_it_i
     playbook("remove_data", redis_server_remove_instance="channels", **listed)
     assert host.run(f"systemctl is-active {flavour}-server@channels").stdout.strip() == "inactive"
     assert not host.file(f"/etc/{flavour}/{flavour}-channels.conf").exists
-    # Without tags, so that what the tests above have set goes too.
+    # Without tags, to undo what the tests above have set.
     playbook("data")
     assert host.run(f"systemctl is-active {flavour}-server@channels").stdout.strip() == "active"
 
