@@ -1,4 +1,4 @@
-"""The role metrics without a host: its refusals, its files' text, and that dashboard and alerts agree with what is told."""
+"""The role metrics without a host: the text of its files, and whether dashboard and alerts match the exported metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The role redis_server without a host: its file's text, its refusals, what it hands to the app."""
+"""The role redis_server without a host: the text of its file, and what it exports to the app."""
 
 from __future__ import annotations
 

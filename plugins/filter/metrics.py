@@ -1,4 +1,4 @@
-"""What several inventories want of the exporters of one host: their records, their clashes, and what follows from all.
+"""The exporters of one host that several inventories share: their records, their clashes, and the composed settings.
 
 Each inventory (an owner) leaves one record on the host, /etc/asgi-metrics/<owner>.json. The exporters are composed from all of
 them, so that no owner's run can undo another's.
@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 RECORD_FORMAT = 1
-# What an exporter has once, so that all owners have to mean the same.
+# Settings that an exporter has only once, so all owners must set the same.
 SAME = (
     "listen_address",
     "node_exporter_port",
@@ -33,13 +33,13 @@ def read(texts: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def everyone(records: dict[str, dict[str, Any]], owner: str, mine: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the records as they will be, by owner and in order of names; ``mine`` is empty for an owner who leaves."""
+    """Return the records as they will be, by owner and sorted by name; ``mine`` is empty for an owner that leaves."""
     others = {name: found for name, found in records.items() if name != owner}
     return dict(sorted((others | ({owner: mine} if mine else {})).items()))
 
 
 def clashes(mine: dict[str, Any], records: dict[str, dict[str, Any]]) -> list[str]:
-    """Return a sentence for every variable of ``mine`` that another owner of the host has set otherwise."""
+    """Return a sentence for every variable of ``mine`` that another owner of the host has set differently."""
     return [
         f'metrics_{name}: "{mine[name]}" is not what the inventory of "{owner}" has set on this host, "{other[name]}"; set the same'
         for owner, other in records.items()
@@ -49,7 +49,7 @@ def clashes(mine: dict[str, Any], records: dict[str, dict[str, Any]]) -> list[st
 
 
 def compose(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return what the owners share: what SAME names, who may read, which exporters run, and the shortest interval in seconds."""
+    """Return the composed settings: those in SAME, the allowed addresses, the enabled exporters, and the shortest interval."""
     owners = list(records.values())
     return {
         **{name: owners[0][name] for name in SAME if owners},

@@ -1,4 +1,4 @@
-"""What several inventories have on one host's Redis: their records, and where they clash.
+"""One host's Redis that several inventories share: their records and clashes.
 
 Each inventory (an owner) leaves one record on the host, /etc/redis_server/<owner>.json. An instance that disappears from an
 inventory stays in its owner's record until it is removed by name.
@@ -18,7 +18,7 @@ def record(values: dict[str, Any], former: dict[str, Any] | None = None) -> dict
     """Return the record of one inventory.
 
     In: ``values``, the role's variables without prefix, validated; ``former``, the owner's record on the host, if any.
-    Out: the record; instances that only ``former`` has are kept in it with ``listed: false``.
+    Out: the record; instances that only ``former`` has stay in it with ``listed: false``.
     """
     instances = {
         entry["name"]: {"flavour": values["flavour"], "port": int(entry["port"]), "listed": True} for entry in values["instances"]
@@ -39,12 +39,12 @@ def read(texts: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def leftovers(mine: dict[str, Any]) -> list[str]:
-    """Return the names of the instances that this owner once had and its inventory no longer lists."""
+    """Return the names of this owner's instances that its inventory no longer lists."""
     return [name for name, entry in mine.get("instances", {}).items() if not entry["listed"]]
 
 
 def moved(mine: dict[str, Any], former: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the instances that run as another flavour than the inventory lists, each with its name and that flavour."""
+    """Return the instances whose flavour in the inventory has changed, each with its name and its former flavour."""
     return [
         {"name": name, "flavour": entry["flavour"]}
         for name, entry in former.get("instances", {}).items()
@@ -53,7 +53,7 @@ def moved(mine: dict[str, Any], former: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def clashes(mine: dict[str, Any], records: dict[str, dict[str, Any]]) -> list[str]:
-    """Return a sentence for every instance of ``mine`` whose name or port the host has given to another instance."""
+    """Return a sentence for every instance of ``mine`` whose name or port another instance on the host has."""
     faults = []
     listed = {name: entry for name, entry in mine["instances"].items() if entry["listed"]}
     for owner, other in {**records, mine["owner"]: mine}.items():

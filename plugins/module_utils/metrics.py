@@ -1,4 +1,4 @@
-"""What an inventory's variables of the role metrics have to do with each other."""
+"""Rules that span several variables of the role metrics."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ansible_collections.django_asgi.site.plugins.module_utils.rules import Faul
 
 
 def faults(values: dict, inventory: dict) -> Iterator[Fault]:
-    """Yield what is wrong with values that are sound by themselves."""
+    """Yield the faults of values that are each valid."""
     taken: dict[int, str] = {}
     for name, value in values.items():
         if name.endswith("_port") and (other := taken.setdefault(value, name)) != name:
-            yield Fault(name, f"is {value}, which {other} has already; expected another port")
+            yield Fault(name, f"is {value}, which {other} already uses; expected another port")
     buckets = [float(one) for one in values["metrics_requests_buckets"]]
     if buckets != sorted(set(buckets)):
         yield wrong(
@@ -21,4 +21,4 @@ def faults(values: dict, inventory: dict) -> Iterator[Fault]:
         )
     address = values["metrics_listen_address"]
     if not ipaddress.ip_address(address).is_loopback and not values["metrics_allowed_addresses"]:
-        yield wrong("metrics_allowed_addresses", [], f"those that may read from {address}, your Prometheus' address for instance")
+        yield wrong("metrics_allowed_addresses", [], f"those that may read from {address}, for instance your Prometheus")

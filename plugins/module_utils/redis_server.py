@@ -1,4 +1,4 @@
-"""The instances of the role redis_server: what an inventory may ask for, and what comes of it."""
+"""The instances of the role redis_server: which values are valid, and what follows from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ansible_collections.django_asgi.site.plugins.module_utils.addresses import bracketed, userinfo
 from ansible_collections.django_asgi.site.plugins.module_utils.rules import Fault
 
-# Set by variables, or needed as they are.
+# Settings that have a variable or must not change.
 RESERVED = (
     "port", "tls-port", "bind", "unixsocket", "unixsocketperm", "dir", "requirepass", "user", "aclfile", "daemonize", "supervised",
 )  # fmt: skip
@@ -22,7 +22,7 @@ LOOPBACK = re.compile(r"-?(127[.][0-9.]+|::1)")
 
 
 def faults(values: dict, inventory: dict) -> Iterator[Fault]:
-    """Yield what is wrong with values that are sound by themselves."""
+    """Yield the faults of values that are each valid."""
     if bool(values["redis_server_tls_certificate"]) != bool(values["redis_server_tls_key"]):
         yield Fault("redis_server_tls_key", "goes with redis_server_tls_certificate; expected both, or none")
     yield from _of_settings("redis_server_settings", values["redis_server_settings"])
@@ -76,7 +76,7 @@ def _instance(entry: dict, common: dict) -> dict:
         "tls": tls,
         "socket": socket,
         "url": over_tcp if port else f"unix://{login}{socket}?db=0",
-        # Celery has a name of its own for a socket.
+        # Celery has its own scheme for a socket.
         "celery_url": over_tcp if port else f"redis+socket://{login}{socket}?virtual_host=0",
         "login": f'AUTH "{quoted}"\n' if password is not None else "",
         "lines": lines | common["settings"] | entry.get("settings", {}),
@@ -84,7 +84,7 @@ def _instance(entry: dict, common: dict) -> dict:
 
 
 def described(found: list[dict], common: dict) -> list[str]:
-    """Return a line for each instance: where it listens, how much it may hold, and what of it is saved."""
+    """Return a line for each instance: where it listens, how much it may hold, and how its data persists."""
     lines = []
     for one in found:
         where = f"{'TLS' if one['tls'] else 'TCP'} {one['lines']['bind']} port {one['port']}" if one["port"] else one["socket"]

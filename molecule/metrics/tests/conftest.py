@@ -1,4 +1,4 @@
-"""What the host tells Prometheus, read as Prometheus does: over HTTP, on the host itself."""
+"""A host's metrics, read as Prometheus does over HTTP, but on the host itself."""
 
 import json
 import re
@@ -21,12 +21,12 @@ class Metrics:
         self.host = host
 
     def text(self, port: int) -> str:
-        """What the exporter on `port` says over loopback."""
+        """Return the text of the exporter on `port` over loopback."""
         script = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=60).read().decode())"
         return self.host.check_output("python3 -c %s %s", script, f"http://127.0.0.1:{port}/metrics")
 
     def samples(self, *ports: int) -> Samples:
-        """Every sample of these exporters, by name and labels."""
+        """Return every sample of these exporters, by name and labels."""
         found = {}
         for line in "\n".join(self.text(port) for port in ports).splitlines():
             if match := re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line):
@@ -35,35 +35,35 @@ class Metrics:
         return found
 
     def values(self, name: str, port: int = NODE, **labels: str) -> list[float]:
-        """The values of the samples of `name` with these labels."""
+        """Return the values of the samples of `name` with these labels."""
         samples = self.samples(port).items()
         return [value for (other, found), value in samples if other == name and labels.items() <= set(found)]
 
     def value(self, name: str, port: int = NODE, **labels: str) -> float | None:
-        """The value of the one sample of `name` with these labels; None if there is none."""
+        """Return the value of the only sample of `name` with these labels; None if there is none."""
         found = self.values(name, port, **labels)
         assert len(found) < 2, f"{name} {labels} is not one sample but {len(found)}"
         return found[0] if found else None
 
     def labels(self, name: str, label: str) -> set[str]:
-        """The values of a label among the samples of `name`."""
+        """Return the values of a label among the samples of `name`."""
         return {dict(found)[label] for other, found in self.samples(NODE) if other == name}
 
 
 @pytest.fixture(scope="module")
 def metrics(host) -> Metrics:
-    """The exporters of the host at hand."""
+    """The exporters of the current host."""
     return Metrics(host)
 
 
 @pytest.fixture
 def live(host) -> Callable[[], str]:
-    """A function that says which release is live."""
+    """A function that returns the live release."""
     return lambda: host.check_output("readlink /opt/sample/live").rpartition("/")[2]
 
 
 def asked_for() -> dict[str, set[str]]:
-    """The metrics that the dashboard and the alerts ask for, each with the labels that they select by."""
+    """Return the metrics that the dashboard and the alerts query, each with the labels that they select by."""
     dashboard = json.loads((FILES / "dashboard.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
     queries += [note["expr"] for note in dashboard["annotations"]["list"]]

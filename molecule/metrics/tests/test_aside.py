@@ -1,4 +1,4 @@
-"""Two inventories that do not know each other read one host's exporters: neither takes anything from the other."""
+"""Two independent inventories read one host's exporters: neither takes anything from the other."""
 
 import json
 
@@ -16,7 +16,7 @@ systemctl is-active asgi-metrics.timer
 
 @pytest.fixture
 def blog(variables, tmp_path):
-    """Makes the second inventory, with `settings`, and returns what runs its playbooks."""
+    """A function that writes the second inventory, with `settings`, and returns a runner of its playbooks."""
 
     def inventory(**settings: object) -> Playbooks:
         reached = {name: value for name, value in variables.items() if name.startswith("ansible_")}

@@ -1,4 +1,4 @@
-"""What the exporters of both Debians tell, and to whom."""
+"""What the exporters of both Debian releases report, and to which clients."""
 
 import re
 import socket
@@ -39,7 +39,7 @@ def test_requests_are_counted_by_status_and_timed(metrics, site):
         site.get("/no-such-page")
     wait_until(lambda: count("404") == missing + 3 and count("200") >= good + 3)
     assert metrics.value("asgi_edge_request_duration_seconds_count", REQUESTS, app="sample") >= 6
-    assert 0 < spent() - before <= time.monotonic() - began, "they came one after the other"
+    assert 0 < spent() - before <= time.monotonic() - began, "the requests came one after the other"
     assert metrics.value("nginx_http_requests_total", NGINX) >= total + 6
 
 
@@ -51,7 +51,7 @@ def test_the_service_is_sandboxed_and_quiet(host):
 
 
 def test_the_dashboard_and_the_alerts_ask_only_for_what_this_debian_tells(metrics, site):
-    """The rest, which asgictl tells of a release that retires, is asked for on one host."""
+    """Another test, on one host, checks asgictl's metrics of a retiring release."""
     site.get("/healthz").raise_for_status()
     wait_until(lambda: metrics.values("asgi_edge_requests_total", REQUESTS))
     told = {name for name, _ in metrics.samples(*PORTS)}

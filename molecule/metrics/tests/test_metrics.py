@@ -1,4 +1,4 @@
-"""What Prometheus gets to know of deploys, and that the dashboard and the alerts are made of it."""
+"""Metrics of deploys, and the dashboard and the alerts that use them."""
 
 import re
 import shutil
@@ -48,7 +48,7 @@ def test_a_release_that_retires_is_told_with_its_websocket_and_the_new_one_with_
         websocket.recv(timeout=PATIENCE)
         playbook("release", django_asgi_workers=2)
         release = live()
-        # The next collection after the deploy tells of the retirement too.
+        # The next collection after the deploy reports the retirement too.
         deadline = "asgi_instance_retire_deadline_timestamp_seconds"
         wait_until(lambda: metrics.value(deadline, release=before) is not None)
         assert metrics.value("asgi_live_release_info", release=release) == 1
@@ -63,7 +63,7 @@ def test_a_release_that_retires_is_told_with_its_websocket_and_the_new_one_with_
         for name, labels in metrics.samples(*PORTS):
             told.setdefault(name, {"instance"}).update(label for label, _ in labels)
         for name, labels in asked_for().items():
-            assert name in told and labels <= told[name], f"{name} is not told, or not with each of {labels}"
+            assert name in told and labels <= told[name], f"{name} is not exported, or lacks one of the labels {labels}"
     wait_until(lambda: metrics.value("asgi_retiring_instances") == 0)
     assert metrics.values("asgi_instance_connections", release=before) == []
     assert metrics.value("asgi_last_deploy_success") == 1
