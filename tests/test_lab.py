@@ -1,4 +1,4 @@
-"""The lab: what it reads from the machine, what it writes to a host, and what setup finds missing."""
+"""The lab: which settings of the machine it reads, what it writes to a host, and which packages setup finds missing."""
 
 import importlib.util
 import json
@@ -110,7 +110,7 @@ def test_certificates_are_those_beyond_the_standard_set():
 
 
 def render(template, **variables):
-    """Render a template of the lab with exactly these variables: the role's own are made on a running lab."""
+    """Render a template of the lab with exactly these variables, because the role's own need a running lab."""
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
     environment.filters.update(comment=lambda text: f"# {text}", to_json=json.dumps)
     return environment.from_string((LAB / "templates" / template).read_text()).render(lab_mirror="", **variables)

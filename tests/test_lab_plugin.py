@@ -1,4 +1,4 @@
-"""What the lab asks of the program asgilab: images, hosts, and how they are reached."""
+"""The input of the program asgilab, images and hosts, and how the hosts are reached."""
 
 from ansible_collections.django_asgi.site.plugins.module_utils.lab import bases, images_of, reached, wanted_hosts
 
@@ -8,7 +8,7 @@ DEFAULTS = {"image": "", "base": "debian12", "publish_http": 0, "publish_https":
 
 
 def known(**changes: object) -> dict:
-    """The base images, with some of what they depend on changed."""
+    """Return the base images, with changes to what they depend on."""
     given = {"mirror": MIRROR, "security": "", "packages": ["systemd"], "masked": ["x-generator"], "options": ["A::B 1;"]}
     return bases(CODENAMES, **given | changes)
 

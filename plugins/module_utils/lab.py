@@ -1,4 +1,4 @@
-"""The lab's images and hosts, as the program asgilab takes them."""
+"""The lab's images and hosts, in the form that the program asgilab reads."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def bases(
 ) -> dict:
     """Return the command that builds each base image, its apt sources, and its name.
 
-    In: the codename of each base, the mirrors (`security` may be empty), Debian packages, systemd's generators to be masked,
-    options of apt. The name ends in a digest of all that, so that an image is built once on a machine.
+    In: the codename of each base, the mirrors (`security` may be empty), Debian packages, the systemd generators to mask,
+    apt options. The name ends in a digest of all these, so that a machine builds an image once.
     """
     return {base: _base(base, codename, mirror, security, packages, masked, options) for base, codename in codenames.items()}
 
@@ -43,17 +43,17 @@ def _base(
     ]
     digest = hashlib.sha256("\n".join(command + sources).encode()).hexdigest()
     advice = (
-        f"see that this machine reaches {mirror} (a proxy belongs into apt's configuration or http_proxy), "
+        f"check that this machine reaches {mirror} (set a proxy in apt's configuration or http_proxy), "
         "or name another mirror in lab_mirror."
     )
     return {"image": f"localhost/asgilab:{base}-{digest[:12]}", "command": command, "sources": sources, "advice": advice}
 
 
 def wanted_hosts(names: list[str], hostvars: dict, defaults: dict, images: dict, limits: dict, masked: list[str]) -> dict:
-    """Return what the hosts of the lab are to be, by name.
+    """Return the specification of each host of the lab, by name.
 
     `defaults` are the role's image, base, publish_http and publish_https; `limits` are this machine's own nofile and nproc (-1:
-    none), which are not exceeded, because raising them takes a capability that a container host may lack.
+    none), which are not exceeded, because raising them needs a capability that a container host may lack.
     """
     most = {"nofile": _at_most(limits["nofile"], MOST_FILES), "nproc": _at_most(limits["nproc"], MOST_PROCESSES)}
     hosts = {}
@@ -74,13 +74,13 @@ def _at_most(limit: int, most: int) -> int:
 
 
 def images_of(hosts: dict, known: dict) -> dict:
-    """Return how each image of the hosts is built, by its name; nothing for one that is ready."""
+    """Return how each image of the hosts is built, by its name; an empty dictionary for one that is ready."""
     built = {base["image"]: base for base in known.values()}
     return {host["image"]: built.get(host["image"], {}) for host in hosts.values()}
 
 
 def reached(keys: list[dict], hosts: dict) -> dict:
-    """Return ports and host key of each host; `keys` are the results of reading them, `hosts` what asgilab has reported."""
+    """Return the ports and the host key of each host, from the results of reading the `keys` and asgilab's report on `hosts`."""
     found = {}
     for result in keys:
         ports = hosts[result["item"]]["ports"]

@@ -1,10 +1,10 @@
-"""Tell what lab hosts need to know of the machine that they run on."""
+"""Return the settings of this machine that lab hosts need."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lab_controller_info
-short_description: Tell what lab hosts need to know of the machine that they run on
+short_description: Return the settings of this machine that lab hosts need
 description:
   - Reads this machine's package mirror, apt options, pip indexes, proxies, certificates and limits. Changes nothing.
 options:
@@ -24,15 +24,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 missing_tools:
-  description: Those of I(tools) that were not found.
+  description: The programs in I(tools) that were not found.
   type: list
   returned: always
 root:
-  description: Whether this user is root, or becomes root by sudo without a password.
+  description: Whether this user is root, or can become root with sudo without a password.
   type: bool
   returned: always
 mirror:
-  description: Debian mirror of this machine, with keys C(main) and C(security); an empty text where there is none.
+  description: Debian mirror of this machine, with keys C(main) and C(security); an empty text if there is none.
   type: dict
   returned: always
 apt_options:
@@ -48,7 +48,7 @@ proxies:
   type: dict
   returned: always
 certificates:
-  description: Certificate authorities that this machine trusts beside Debian's own set.
+  description: Certificate authorities that this machine trusts besides Debian's own set.
   type: list
   returned: always
 limits:
@@ -70,7 +70,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-# The lab's program looks there, too: Debian keeps iptables and runc where a user's own path does not lead.
+# Like the lab's program: Debian keeps iptables and runc outside a user's path.
 SEARCH_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 # Options that name a file are left out: the file is not on the lab host.
@@ -121,12 +121,12 @@ def read_mirror(root: Path = Path("/")) -> dict[str, str]:
 
 
 def apt_options(dump: str) -> list[str]:
-    """Return the lines of an `apt-config dump` that a lab host needs to download as this machine does."""
+    """Return the lines of an `apt-config dump` that a lab host needs for downloading as this machine does."""
     return [f'{match[1]} "{match[2]}";' for match in map(APT_OPTION.match, dump.splitlines()) if match]
 
 
 def pip_indexes(texts: list[str], environment: dict[str, str]) -> dict:
-    """Merge pip.conf texts (least specific first) and PIP_ variables; local directories are no use to a lab host."""
+    """Merge pip.conf texts (least specific first) and PIP_ variables; local directories are left out, because a lab host lacks them."""
     settings: dict[str, str] = {}
     for text in texts:
         parser = configparser.RawConfigParser(strict=False)
@@ -144,21 +144,21 @@ def pip_indexes(texts: list[str], environment: dict[str, str]) -> dict:
 
 
 def extra_certificates(bundles: list[str], standard: list[str]) -> list[str]:
-    """Return the certificates of the bundles that are in none of the standard texts, each once."""
+    """Return each certificate of the bundles that is in none of the standard texts, once."""
     known = {certificate for text in standard for certificate in CERTIFICATE.findall(text)}
     found = dict.fromkeys(certificate for text in bundles for certificate in CERTIFICATE.findall(text))
     return [certificate for certificate in found if certificate not in known]
 
 
 def becomes_root() -> bool:
-    """Tell whether this user is root or may become root by sudo without a password."""
+    """Return whether this user is root or can become root with sudo without a password."""
     if os.geteuid() == 0:
         return True
     return bool(shutil.which("sudo")) and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
 
 
 def read_texts(paths: list[Path]) -> list[str]:
-    """Return the contents of those paths that are readable files."""
+    """Return the contents of the paths that are readable files."""
     texts = []
     for path in paths:
         try:

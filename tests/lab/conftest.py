@@ -1,4 +1,4 @@
-"""A base image, and clones whose labs are none of this machine's others."""
+"""A base image, and clones whose labs are separate from this machine's other labs."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ import clean
 
 
 def base_directory() -> Path | None:
-    """Return the files of a base image that this machine's labs have, if there is one."""
+    """Return the directory of a base image of this machine's labs, if there is one."""
     images = Path("/var/lib/asgilab/images")
     listing = as_root("cat", images / "overlay-images/images.json", check=False).stdout
     for record in json.loads(listing or "[]"):
@@ -26,8 +26,8 @@ def base_directory() -> Path | None:
 
 @pytest.fixture(scope="session")
 def room() -> Iterator[Path]:
-    """A directory with an archive of Debian, for clones and their state; everybody may read it."""
-    assert clean.remove_tests(), "see above what an earlier run has left"
+    """A world-readable directory with an archive of Debian, for clones and their state."""
+    assert clean.remove_tests(), "an earlier run has left something, see above"
     path = Path(tempfile.mkdtemp(prefix="labs", dir="/var/tmp"))
     clean.TESTS.parent.mkdir(exist_ok=True)
     clean.TESTS.symlink_to(path)
@@ -41,12 +41,12 @@ def room() -> Iterator[Path]:
         packages = "ca-certificates,dbus,iproute2,openssh-server,procps,python3,sudo,systemd,systemd-sysv"
         as_root("mmdebstrap", "--variant=minbase", f"--include={packages}", "bookworm", path / "base.tar")
     yield path
-    assert clean.remove_tests(), "see above what is left"
+    assert clean.remove_tests(), "something is left, see above"
 
 
 @pytest.fixture(scope="session")
 def make_clone(room) -> Callable[[str], Clone]:
-    """Makes a clone of this name."""
+    """A function that makes a clone with this name."""
     return lambda name: Clone(room / name, room / "state", free_port())
 
 

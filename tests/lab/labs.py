@@ -1,4 +1,4 @@
-"""Clones of the project with a lab each, in a state directory of their own, and what a user can see of them."""
+"""Clones of the project with one lab each, in a separate state directory, and what a user can see of them."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ IMAGE = "localhost/asgilab:healing"
 
 
 def as_root(*command: str | Path, check: bool = True, **options) -> subprocess.CompletedProcess:
-    """Run a command as root and return what became of it; on failure its words are in the error."""
+    """Run a command as root and return the result; the error of a failed command holds its output."""
     prefix = [] if os.geteuid() == 0 else ["sudo", "-n", "--"]
     done = subprocess.run([*prefix, *map(str, command)], capture_output=True, text=True, check=False, **options)
     assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -28,14 +28,14 @@ def as_root(*command: str | Path, check: bool = True, **options) -> subprocess.C
 
 
 def greeting(port: int) -> str:
-    """Return which host answers on this port of the machine; empty if none does."""
+    """Return the name of the host that answers on this port of the machine; empty if none does."""
     with contextlib.suppress(OSError, IndexError), socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         return connection.recv(100).decode().split()[-1]
     return ""
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until the condition holds, for so many seconds at most."""
+    """Wait until the condition holds, for at most this many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {inspect.getsource(condition)}"
@@ -88,7 +88,7 @@ class Clone:
         return json.loads(done.stdout)
 
     def boot(self) -> list[str]:
-        """Boot the lab as make demo and make test do, and see that its host answers; return what was done."""
+        """Boot the lab as make demo and make test do, and check that its host answers; return what was done."""
         (self.directory / ".lab" / self.ident).mkdir(parents=True, exist_ok=True)
         recipe = {"command": ["sh", "-c", 'cp "$1" "$0"'], "sources": [str(self.state.parent / "base.tar")], "advice": ""}
         told = self.call("images", self.ident, wanted={IMAGE: recipe})["told"]
@@ -111,7 +111,7 @@ class Clone:
             time.sleep(0.1)
 
     def serve(self, name: str) -> None:
-        """Wait until a host has booted, and let it greet whoever comes, by its name."""
+        """Wait until a host has booted, and start a daemon on it that greets every client with the host's name."""
         wait_until(lambda: self.execute("systemctl is-system-running --wait", name).stdout.strip() in ("running", "degraded"))
         daemon = f"/usr/sbin/sshd -p 22 -p 80 -o VersionAddendum={self.name}-{name}"
         self.execute(f"systemctl stop ssh.service; ssh-keygen -A && mkdir -p /run/sshd && {daemon}", name, check=True)
@@ -133,7 +133,7 @@ class Clone:
         return subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment)
 
     def container(self, name: str = "one") -> dict:
-        """Return what podman has of a host."""
+        """Return podman's description of a host's container."""
         return json.loads(self.podman("container", "inspect", f"{self.name}-{name}").stdout)[0]
 
     def first(self) -> str:
@@ -141,7 +141,7 @@ class Clone:
         return as_root("cat", self.lab / "first").stdout
 
     def rules(self) -> list[str]:
-        """Return all rules of iptables that are the lab's, as iptables-save prints them."""
+        """Return the lab's iptables rules, as iptables-save prints them."""
         chain = hashlib.sha512(self.name.encode()).hexdigest()[:13].upper()
         lines = as_root("iptables-save").stdout.splitlines()
         subnets = {line.split()[3] for line in lines if line.startswith("-A POSTROUTING -s") and chain in line}
@@ -149,7 +149,7 @@ class Clone:
         return [line for line in lines if line.startswith(("-A", ":")) and any(word in line for word in words)]
 
     def traces(self) -> list[str]:
-        """Return everything on this machine that is the lab's, looked for without the lab's own program."""
+        """Return every trace of the lab on this machine, found without the lab's own program."""
         inside = [
             line for line in as_root("ps", "-eo", "pid,args").stdout.splitlines() if self.name in line or str(self.lab) in line
         ]
@@ -164,5 +164,5 @@ class Clone:
         return found + [f"directory {self.lab}" for _ in range(self.lab.exists())]
 
     def report(self) -> str:
-        """Return what one would look at when the lab is not as it should be."""
+        """Return what helps to find out why the lab is not as it should be."""
         return "\n".join([*self.traces(), self.podman("ps", "--all", check=False).stdout])

@@ -1,4 +1,4 @@
-"""Whatever state a lab is left in, its next boot gets through by itself, and make clean leaves nothing of it."""
+"""Whatever state a lab is left in, its next boot succeeds without help, and make clean leaves nothing of it."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ def inside(clone: Clone, *command: str) -> None:
 
 
 def kill(clone: Clone, number: int, signal_number: int = signal.SIGKILL) -> None:
-    """Send a signal to a process of the lab, whose number is the one that it has there."""
+    """Send a signal to a process of the lab, by its number in the lab's namespace."""
     inside(clone, "kill", f"-{int(signal_number)}", str(number))
 
 
@@ -27,19 +27,19 @@ def end(clone: Clone) -> None:
 
 
 def removed_by_half(clone: Clone) -> None:
-    """What podman keeps of the container is gone, and half of its files; the host runs."""
+    """podman's data about the container and half of its files are gone; the host runs."""
     as_root("find", clone.lab / "storage/overlay-containers" / clone.container()["Id"], "-xdev", "-type", "f", "-delete")
     clone.execute("rm -rf /usr/bin")
 
 
 def unknown_to_podman(clone: Clone) -> None:
-    """The host runs, and podman has never heard of it."""
+    """The host runs, but podman has no record of it."""
     as_root("find", clone.lab / "storage/libpod", clone.lab / "storage", "-maxdepth", "1", "-name", "*.db", "-delete")
     as_root("find", clone.lab / "storage", "-maxdepth", "1", "-name", "db.sql*", "-delete")
 
 
 def without_conmon(clone: Clone) -> None:
-    """The host runs, its supervisor was killed."""
+    """The host runs, but its supervisor was killed."""
     kill(clone, clone.container()["State"]["ConmonPid"])
 
 
@@ -51,7 +51,7 @@ def conmon_alone(clone: Clone) -> None:
 
 
 def address_held(clone: Clone) -> None:
-    """The container is gone, its address is still given to it."""
+    """The container is gone, but its address is still assigned to it."""
     leases = Path("/proc", clone.first(), "root", "run/containers/networks/ipam.db")
     as_root("cp", leases, clone.lab / "kept")
     clone.podman("rm", "--force", "--time", "0", f"{clone.name}-one")
@@ -59,7 +59,7 @@ def address_held(clone: Clone) -> None:
 
 
 def rules_left(clone: Clone) -> None:
-    """The container is gone; the rule for its port leads to an address that nobody has, and stands before any new one."""
+    """The container is gone; the rule for its port leads to an unused address and precedes any new rule."""
     address = clone.container()["NetworkSettings"]["Networks"][clone.name]["IPAddress"]
     lines = [line.replace(f"--to-destination {address}:", f"--to-destination {address}9:") for line in clone.rules()]
     clone.podman("rm", "--force", "--time", "0", f"{clone.name}-one")
@@ -68,7 +68,7 @@ def rules_left(clone: Clone) -> None:
 
 
 def unreachable(clone: Clone) -> None:
-    """The host runs; somebody flushed the machine's rules and took the bridge away."""
+    """The host runs; somebody flushed the machine's rules and removed the bridge."""
     for line in clone.rules():
         table = "filter" if "NETAVARK_FORWARD" in line or "ISOLATION" in line else "nat"
         if line.startswith("-A"):
@@ -107,14 +107,14 @@ def namespace_gone(clone: Clone) -> None:
 
 
 def machine_restarted(clone: Clone) -> None:
-    """Nothing but the files is there, and the number of the lab's first process is somebody else's."""
+    """Only the files are left, and another process has the number of the lab's first process."""
     unreachable(clone)
     end(clone)
     as_root("sh", "-c", f"printf 1 >{clone.lab}/first")
 
 
 def files_gone(clone: Clone) -> None:
-    """The lab's files were removed below the running host, which goes on making new ones."""
+    """The lab's files were removed below the running host, which keeps creating new ones."""
     for part in (clone.lab, clone.state / "networks", clone.state / "locks"):
         as_root("rm", "-rf", "--one-file-system", part, check=False)
     assert not (clone.lab / "first").exists()
@@ -157,7 +157,7 @@ def test_a_sound_host_beside_a_broken_one_is_kept(make_clone):
 
 
 def test_a_machine_with_cgroup_v2(make_clone):
-    """On a machine that has no other /sys/fs/cgroup the lab takes that one; here a mount namespace is such a machine."""
+    """The lab uses /sys/fs/cgroup if that is cgroup v2; here a mount namespace stands for such a machine."""
     modern = make_clone("modern")
     script = 'umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
     modern.program = ["unshare", "--mount", "sh", "-c", script, "sh", *modern.program]
@@ -171,7 +171,7 @@ def test_a_machine_with_cgroup_v2(make_clone):
 
 @pytest.fixture
 def another(clone) -> Iterator[None]:
-    """Another clone's lab, for whose sake the base images stay, so that the test need not make them each time."""
+    """Another clone's lab, which keeps the base images, so that the test need not build them each time."""
     directory = clone.state / "labs/0123abcd"
     as_root("mkdir", "-p", directory)
     yield
@@ -183,7 +183,7 @@ def test_the_next_boot_gets_through_and_clean_leaves_nothing(clone, another, bre
     clone.boot()
     break_it(clone)
     told = clone.boot()
-    assert any("started" in line for line in told), f"the broken host was taken for a sound one: {told}\n{clone.report()}"
+    assert any("started" in line for line in told), f"the broken host was considered sound: {told}\n{clone.report()}"
     break_it(clone)
     cleaned = clone.clean()
     assert cleaned.returncode == 0, cleaned.stderr

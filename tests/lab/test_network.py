@@ -1,4 +1,4 @@
-"""What of the machine's firewall is a lab's: other networks' rules are not touched."""
+"""Which firewall rules of the machine belong to a lab: other networks' rules are not touched."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ def equals(field: str, right: object) -> dict:
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch) -> network.Network:
-    """The network of a lab on a machine where netavark uses nftables, and somebody else has a network, too."""
+    """The network of a lab on a machine where netavark uses nftables and another network exists."""
     lab = network.Network("asgilab-01234567", "asgilab01234567", tmp_path)
     own = OWN.format(lab.id[:8])
     items = [{"chain": {"name": name}} for name in ("INPUT", own, f"{own}_dnat", OTHER, f"{OTHER}_dnat")]

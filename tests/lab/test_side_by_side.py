@@ -1,4 +1,4 @@
-"""Labs of several clones on one machine do not disturb each other, and make clean does not report what it did not do."""
+"""Labs of several clones on one machine do not disturb each other, and make clean reports only what it did."""
 
 import json
 import os
@@ -20,7 +20,7 @@ BIN = Path(sys.executable).parent
 
 @contextmanager
 def watched(clone: Clone) -> Iterator[None]:
-    """Greet the clone's host all the while, and see that it is the same one in the end."""
+    """Connect to the clone's host all the while, and check that it is the same one in the end."""
     container, failures, over = clone.container()["Id"], [], threading.Event()
 
     def watch() -> None:
@@ -97,7 +97,7 @@ def test_a_port_that_somebody_else_listens_on_is_named(clones, make_clone):
     third.port = right.port
     with watched(right), pytest.raises(AssertionError, match=f"Port {right.port} of this machine is in use"):
         third.boot()
-    # Its port is the other's, who goes on listening there.
+    # Its port belongs to the other lab, which keeps listening there.
     assert third.clean().returncode == 0
     assert not third.lab.exists()
 
@@ -108,7 +108,7 @@ def test_clean_without_root_keeps_what_it_cannot_take_away(clones):
     with watched(left):
         done = left.clean(*(() if os.geteuid() else ("setpriv", "--reuid=65534", "--clear-groups")))
         if os.geteuid():
-            pytest.fail("this test has to run as root")
+            pytest.fail("this test must run as root")
     assert done.returncode == 1
     assert "sudo make clean" in done.stderr
     assert (left.directory / ".lab" / left.ident).exists()
@@ -151,7 +151,7 @@ def test_the_last_clean_takes_what_labs_share(clones, clone, make_clone):
 
 
 def test_the_playbook_heals_a_lab_too_and_clean_takes_it_away(clone, room):
-    """The way that make demo and molecule go, with the role."""
+    """Boot and clean the lab with the role, as make demo and molecule do."""
     shim = room / "bin/mmdebstrap"
     shim.parent.mkdir(exist_ok=True)
     shim.write_text(f'#!/bin/sh\nfor word; do case $word in *.tar) exec cp {room}/base.tar "$word";; esac; done\n')

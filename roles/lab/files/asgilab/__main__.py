@@ -1,10 +1,10 @@
-"""Everything that is done to a lab as root: by the role, by tools/clean.py, and by the script podman beside this directory.
+"""Everything that the role, tools/clean.py and the script podman beside this directory do to a lab as root.
 
 Each command but the last prints what it did as JSON: {"told": [a line each], …}.
 
-  images ID   have the images that standard input names, in JSON
-  hosts ID    have the hosts that standard input names, in JSON, and print where they are
-  remove ID…  take labs away; name what is left in spite of that
+  images ID   provide the images that standard input names, in JSON
+  hosts ID    provide the hosts that standard input names, in JSON, and print where they are
+  remove ID…  remove labs; report what could not be removed
   drop        remove what labs share, if there is no lab
   podman …    the podman of the lab that an argument names, else that of each lab
 """
@@ -20,7 +20,7 @@ import hosts
 import images
 from lab import IDENT, STATE, BrokenError, Lab, LabError, locked, remove
 
-# What a user may have set for these programs, which sudo does not hand on.
+# Variables that a user may have set for these programs and that sudo does not pass on.
 KEPT = (
     "ASGI_LAB_STATE",
     "PATH",
@@ -29,18 +29,18 @@ KEPT = (
 
 
 def become_root(arguments: list[str]) -> None:
-    """Run this program again as root, unless it is."""
+    """Run this program again as root, unless it already runs as root."""
     if os.geteuid() == 0:
         return
     kept = [f"{name}={os.environ[name]}" for name in KEPT if name in os.environ]
     try:
         os.execvp("sudo", ["sudo", "-n", "--", "env", *kept, sys.executable, "-B", str(Path(__file__).parent), *arguments])
     except FileNotFoundError as error:
-        raise LabError("The lab runs podman as root, and there is no sudo: be root.") from error
+        raise LabError("The lab runs podman as root, and there is no sudo: run the command as root.") from error
 
 
 def remove_all(idents: list[str]) -> dict:
-    """Take labs away, each as far as possible; return what was done, or raise LabError when something is left."""
+    """Remove labs, each as far as possible; return what was done, or raise LabError if something is left."""
     told, failures = [], []
     for lab in map(Lab, idents):
         with locked(lab.name):
@@ -71,7 +71,7 @@ def podman(arguments: list[str]) -> int:
 
 def main(arguments: list[str]) -> int:
     """Do what the arguments ask for; return the exit code."""
-    # Where Debian keeps iptables and runc, and a user's path does not lead.
+    # Debian keeps iptables and runc there, outside a user's path.
     os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
     try:
         become_root(arguments)

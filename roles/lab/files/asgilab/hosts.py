@@ -1,4 +1,4 @@
-"""A lab's hosts: which are sound, and how those that are not are replaced."""
+"""A lab's hosts: find the broken ones and replace them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import images
 import network
 from lab import STATE, BrokenError, Lab, LabError, arguments_of, is_first, locked, processes, remove, status_of
 
-HOUSEKEEPING_SECONDS = 10  # that a host's SSH server, or podman after a container has ended, may take
+HOUSEKEEPING_SECONDS = 10  # for a host's SSH server to answer, or for podman to clean up after a container
 
 
 def provide(ident: str, wanted: dict[str, dict]) -> dict:
@@ -35,29 +35,29 @@ def provide(ident: str, wanted: dict[str, dict]) -> dict:
 
 
 def sweep(ident: str) -> None:
-    """Take the rules and addresses of labs away that are not there any more: they could stand before this lab's."""
+    """Remove the rules and addresses of labs that no longer exist: they could take precedence over this lab's."""
     for other in map(Lab, network.known(STATE / "networks") - {ident}):
-        # Whoever holds the lock takes care of that lab, and its rules come after its first process.
+        # The holder of the lock takes care of that lab, and a lab has no rules before its first process.
         with locked(other.name, wait=False) as mine:
             if mine and not any(arguments_of(process)[-1:] == [other.ident] and is_first(process) for process in processes()):
                 other.network.clear()
 
 
 def refuse_shared_ports(wanted: dict[str, dict]) -> None:
-    """Raise LabError if two hosts are to be published on one port."""
+    """Raise LabError if two hosts would be published on the same port."""
     ports = [port for host in wanted.values() for port in (host["http"], host["https"]) if port]
     if len(ports) > len(set(ports)):
         raise LabError(
-            f"Two lab hosts ask for the same port of this machine ({', '.join(map(str, ports))}): give each its own"
+            f"Two lab hosts use the same port of this machine ({', '.join(map(str, ports))}): give each its own"
             " lab_publish_http and lab_publish_https, or 0 for any free one."
         )
 
 
 def settle(lab: Lab, wanted: dict[str, dict], told: list[str]) -> dict[str, dict]:
-    """Make the lab's hosts run as wanted; raises BrokenError when the lab is beyond that."""
+    """Make the lab's hosts run as wanted; raise BrokenError if that requires a new lab."""
     if not lab.first():
         if lab.remains(forget=False):
-            told.append("took away what was left of an earlier lab")
+            told.append("removed what was left of an earlier lab")
         remove(lab, forget=False)
         lab.start()
     with locked("machine"):
@@ -69,7 +69,7 @@ def settle(lab: Lab, wanted: dict[str, dict], told: list[str]) -> dict[str, dict
         raise BrokenError("; ".join(f"{name} {reason}" for name, reason in faults.items()))
     for name, reason in faults.items():
         if reason:
-            # The first time, podman 5 only notices that a supervisor is gone.
+            # The first attempt only makes podman 5 notice that a supervisor is gone.
             with contextlib.suppress(BrokenError):
                 lab.podman("rm", "--force", "--time", "0", name)
             lab.podman("rm", "--force", "--time", "0", "--ignore", name)
@@ -84,15 +84,15 @@ def settle(lab: Lab, wanted: dict[str, dict], told: list[str]) -> dict[str, dict
 
 
 def plan(lab: Lab, name: str, host: dict, address: str) -> dict:
-    """Return what a host's container must be made of; a container that was made of something else is replaced."""
-    # A host keeps its hardware address when it restarts, or its neighbours would look for it in vain for a while.
+    """Return what a host's container must be made from; a container made from something else is replaced."""
+    # A host keeps its hardware address when it restarts; otherwise its neighbours would not reach it for a while.
     last = address.rsplit(".", 1)[1]
     made = host | {"name": f"{lab.name}-{name}", "address": address, "hardware_address": f"02:00:00:00:00:{int(last):02x}"}
     return made | {"digest": hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest(), "hostname": name}
 
 
 def containers(lab: Lab) -> list[dict]:
-    """Return what podman has of the lab, whatever state it is in."""
+    """Return the lab's containers from podman, in any state."""
     return json.loads(lab.podman("ps", "--all", "--format", "json"))
 
 
@@ -107,13 +107,13 @@ def ways(container: dict, host: dict) -> set[tuple[int, str]]:
 
 
 def fault(lab: Lab, container: dict, hosts: dict[str, dict]) -> str:
-    """Return what is wrong with a container; empty when it is sound. podman's own word is not enough for that."""
+    """Return what is wrong with a container, or an empty text; podman's own report is not enough to tell."""
     name = container["Names"][0]
     host = {host["name"]: host for host in hosts.values()}.get(name)
     if not host:
         return "is not in the inventory"
     if container["Labels"].get("asgilab-digest") != host["digest"]:
-        return "was made of something else"
+        return "was made from something else"
     if container["State"] != "running":
         return f"is {container['State']}"
     proc = lab.first() / "root/proc"
@@ -140,7 +140,7 @@ def conmons(proc: Path) -> dict[str, str]:
 
 
 def greets(port: int) -> bool:
-    """Tell whether an SSH server answers on this port, within seconds."""
+    """Return whether an SSH server answers on this port within seconds."""
     deadline = time.monotonic() + HOUSEKEEPING_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
@@ -156,7 +156,7 @@ def refuse_strangers(lab: Lab, sound: list[dict], hosts: dict[str, dict]) -> Non
     by_name = {host["name"]: host for host in hosts.values()}
     known = {container["Id"] for container in sound}
     wanted = {way for container in sound for way in ways(container, by_name[container["Names"][0]])}
-    # podman clears away after a host for a while; with no other host to be spared, that need not be waited for.
+    # podman takes a while to clean up after a host; if no sound host is left, there is no need to wait.
     deadline = time.monotonic() + (HOUSEKEEPING_SECONDS if sound else 0)
     while True:
         supervisors = {number for container, number in conmons(proc).items() if container in known}
@@ -178,14 +178,14 @@ def refuse_taken(port: int) -> None:
             pass
     except OSError as error:
         raise LabError(
-            f"Port {port} of this machine is in use ({error.strerror}), but a lab host is to be published there. Stop what uses it"
+            f"Port {port} of this machine is in use ({error.strerror}), but a lab host needs it. Stop what uses it"
             " (see `ss -tlnp`), or choose another port: `make demo DEMO_PORT=8081 DEMO_HTTPS_PORT=8444`, or lab_publish_http"
             " and lab_publish_https in the inventory."
         ) from error
 
 
 def run(lab: Lab, host: dict) -> None:
-    """Start a host that is not there."""
+    """Start a host that does not exist."""
     for port in filter(None, (host["http"], host["https"])):
         refuse_taken(port)
     lab.podman(

@@ -1,4 +1,4 @@
-"""The base images: one store for all labs of this machine, which only reads them."""
+"""The base images: one store for all labs of this machine, which only read it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STORE = Lab("images")
 
 
 def ready(name: str, ident: str = "") -> bool:
-    """Tell whether the store has this image, under this id if one is given, with its files."""
+    """Return whether the store has this image with its files, under this id if one is given."""
     with contextlib.suppress(OSError, ValueError):
         for record in json.loads((STORE.storage / f"{driver()}-images/images.json").read_text()):
             if is_called(record, name) and ident in ("", record["id"]):
@@ -25,7 +25,7 @@ def ready(name: str, ident: str = "") -> bool:
 
 
 def layers(layer: str) -> list[Path]:
-    """Return the directories of a layer and of those below it; raises OSError or ValueError if the store is damaged."""
+    """Return the directories of a layer and of those below it; raise OSError or ValueError if the store is damaged."""
     parents = {
         item["id"]: item.get("parent") for item in json.loads((STORE.storage / f"{driver()}-layers/layers.json").read_text())
     }
@@ -37,7 +37,7 @@ def layers(layer: str) -> list[Path]:
 
 
 def is_called(record: dict, name: str) -> bool:
-    """Tell whether a record of the store is that of the image with this name, which may leave registry and tag out."""
+    """Return whether a record of the store is of the image with this name, which may omit registry and tag."""
     if "@" in name:
         return record.get("digest") == name.split("@")[1]
     full = name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
@@ -45,7 +45,7 @@ def is_called(record: dict, name: str) -> bool:
 
 
 def provide(ident: str, wanted: dict[str, dict]) -> dict:
-    """Put the images, which the lab with this id is going to use, into the store; return what was done."""
+    """Put the images that the lab with this id will use into the store; return what was done."""
     lab = Lab(ident)
     with locked("machine"):
         # From now on the images are kept: see drop().
@@ -55,9 +55,9 @@ def provide(ident: str, wanted: dict[str, dict]) -> dict:
 
 
 def provide_one(lab: Lab, name: str, recipe: dict) -> str:
-    """Put one image into the store if it is not there: build it if there is a recipe; return what was done."""
+    """Put one image into the store if it is missing, built if there is a recipe; return what was done."""
     archive = STATE / f"{hashlib.sha256(name.encode()).hexdigest()[:12]}.tar"
-    # Two labs may want it at once: one builds, the other waits.
+    # Two labs may need the image at once: one builds, the other waits.
     with locked(archive.name) if not ready(name) else contextlib.nullcontext():
         if ready(name):
             return ""
@@ -66,7 +66,7 @@ def provide_one(lab: Lab, name: str, recipe: dict) -> str:
                 build(name, [*recipe["command"], str(archive), *recipe["sources"]], recipe["advice"])
                 fill(lab, name, "import", "--change", 'CMD ["/sbin/init"]', str(archive), name)
                 return f"built {name}"
-            # An image that the user's own podman has as root, else one of a registry.
+            # Take the image from root's own podman, or else from a registry.
             save = ["podman", "save", "--output", str(archive), name]
             if subprocess.run(save, capture_output=True, check=False).returncode == 0:
                 fill(lab, name, "load", "--input", str(archive))
@@ -81,17 +81,17 @@ def build(name: str, command: list[str], advice: str) -> None:
     """Install Debian into an archive."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LabError(f"{name} could not be built: {advice} The last words were:\n{done.stderr[-1500:]}")
+        raise LabError(f"{name} could not be built: {advice} The last lines were:\n{done.stderr[-1500:]}")
 
 
 def fill(lab: Lab, name: str, *command: str) -> None:
-    """Let podman put an image into the store; a store that takes none, and that no other lab uses, is rebuilt."""
+    """Put an image into the store with podman; rebuild a store that rejects it, unless another lab uses the store."""
     with locked("images"):
         for last in (False, True):
             remove(STORE)
             STORE.start()
             try:
-                # What is there of a damaged image would be taken for a part of the new one.
+                # podman would take the remains of a damaged image for a part of the new one.
                 STORE.podman("rmi", "--force", "--ignore", name)
                 STORE.podman(*command)
                 if ready(name):
@@ -102,14 +102,14 @@ def fill(lab: Lab, name: str, *command: str) -> None:
                 others = [other.name for other in labs if other.ident != lab.ident and other.first()]
                 if last or others:
                     kept = f" The store is kept, because {', '.join(others)} uses it." if others else ""
-                    raise LabError(f"{name} does not get into the store {STORE.storage}: {error}.{kept}") from error
+                    raise LabError(f"{name} cannot be put into the store {STORE.storage}: {error}.{kept}") from error
                 shutil.rmtree(STORE.storage, ignore_errors=True)
             finally:
                 remove(STORE)
 
 
 def drop() -> dict:
-    """Take the store and all else that labs share away, unless there is a lab; return what was done."""
+    """Remove the store and everything else that labs share, unless there is a lab; return what was done."""
     if not STATE.exists():
         return {"told": []}
     with locked("machine"):

@@ -1,8 +1,8 @@
 """One lab: a mount and a PID namespace of its own, in which its podman, its conmons and its hosts live.
 
-Two labs share nothing but the base images, which are read-only to them, and the machine's network. A lab's first process
-holds its namespaces: when it is killed, the kernel ends every process of the lab and takes its mounts along, whatever
-state podman was in. What a lab can leave behind is listed in remains(), and nowhere else.
+Two labs share only the base images, which are read-only to them, and the machine's network. A lab's first process holds
+its namespaces: when it is killed, the kernel ends every process of the lab and removes its mounts, whatever state podman
+was in. remains() lists everything that a lab can leave behind.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import network
 PACKAGE = Path(__file__).resolve().parent
 STATE = Path(os.environ.get("ASGI_LAB_STATE") or "/var/lib/asgilab")
 IDENT = "[0-9a-f]" * 8
-SECONDS = 120  # that one call of podman, or the end of a lab, may take
+SECONDS = 120  # for one call of podman, or for the end of a lab
 
 
 class LabError(Exception):
-    """The lab cannot be had; the text says why, and what to do."""
+    """The lab cannot be provided; the text states why and what to do."""
 
 
 class BrokenError(Exception):
@@ -38,7 +38,7 @@ class BrokenError(Exception):
 
 @contextlib.contextmanager
 def locked(name: str, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock of this machine; without waiting, yield False when somebody else holds it."""
+    """Hold a lock of this machine; without waiting, yield False if another process holds it."""
     path = STATE / "locks" / name
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,21 +48,21 @@ def locked(name: str, wait: bool = True) -> Iterator[bool]:
             except BlockingIOError:
                 yield False
                 return
-            # Whoever removed the last lab's state removed the file that this process waited for.
+            # The removal of the last lab's state also removes the file that this process waited for.
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 yield True
                 return
 
 
 def arguments_of(process: Path) -> list[str]:
-    """Return the command line of a process, given its directory in a /proc; empty when it is gone."""
+    """Return the command line of a process, given its directory in a /proc; empty if it is gone."""
     with contextlib.suppress(OSError):
         return (process / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
     return []
 
 
 def status_of(process: Path) -> dict[str, str]:
-    """Return the fields of a process's status; empty when it is gone."""
+    """Return the fields of a process's status; empty if it is gone."""
     with contextlib.suppress(OSError):
         return dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
     return {}
@@ -74,7 +74,7 @@ def processes(proc: Path = Path("/proc")) -> list[Path]:
 
 
 def is_first(process: Path) -> bool:
-    """Tell whether a process is number 1 of a PID namespace."""
+    """Return whether a process is number 1 of a PID namespace."""
     return status_of(process).get("NSpid", "").endswith("\t1")
 
 
@@ -82,7 +82,7 @@ class Lab:
     """The lab with this id; the id `images` stands for the store of base images while it is written to."""
 
     def __init__(self, ident: str) -> None:
-        """Know where things of the lab are; nothing is looked up or made."""
+        """Set the names and paths of the lab; nothing is looked up or created."""
         self.ident = ident
         self.name = f"asgilab-{ident}"
         self.directory = STATE / "labs" / ident
@@ -90,11 +90,11 @@ class Lab:
         self.network = network.Network(self.name, f"asgilab{ident}", STATE / "networks")
 
     def is_first(self, process: Path) -> bool:
-        """Tell whether this is a first process of the lab: by its command line, and by being number 1 of its namespace."""
+        """Return whether this is a first process of the lab, by its command line and its number 1 in a namespace."""
         return arguments_of(process)[-3:] == ["init", str(STATE), self.ident] and is_first(process)
 
     def first(self) -> Path | None:
-        """Return the /proc directory of the lab's first process; None when the lab is not there."""
+        """Return the /proc directory of the lab's first process; None if the lab does not run."""
         with contextlib.suppress(OSError):
             process = Path("/proc", (self.directory / "first").read_text())
             if self.is_first(process):
@@ -102,7 +102,7 @@ class Lab:
         return None
 
     def start(self) -> None:
-        """Make the lab's namespaces and start its first process."""
+        """Create the lab's namespaces and start its first process."""
         self.directory.mkdir(parents=True, exist_ok=True)
         first = [sys.executable, "-B", PACKAGE, "init", STATE, self.ident]
         process = subprocess.Popen(
@@ -117,28 +117,28 @@ class Lab:
         line = process.stdout.readline()
         if line != "ready\n":
             raise LabError(
-                f"The lab's namespaces cannot be made, which takes root with all capabilities: {line}{process.stdout.read()}"
+                f"The lab's namespaces cannot be created, which requires root with all capabilities: {line}{process.stdout.read()}"
             )
 
     def run_first(self) -> None:
-        """Be the lab's first process: set its namespaces up and hold them until killed."""
-        # This is still the machine's /proc, so the number is the one by which the machine knows this process.
+        """Run as the lab's first process: set up its namespaces and hold them until killed."""
+        # This is still the machine's /proc, so this is the process's number on the machine.
         number = str(Path("/proc/self").readlink())
         mount("-t", "proc", "proc", "/proc")
         if output("stat", "-fc", "%T", "/sys/fs/cgroup").strip() != "cgroup2fs":
             # systemd boots in a container only below cgroup v2; the machine's own /sys/fs/cgroup stays as it is.
             output("umount", "-R", "/sys/fs/cgroup")
             mount("-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
-        # What podman keeps of running containers (state, addresses, networks, locks) is the lab's own and goes with it.
+        # podman's data about running containers (state, addresses, networks, locks) belongs to the lab and ends with it.
         for directory in ("/run/containers", "/run/netns", "/dev/shm"):
             Path(directory).mkdir(parents=True, exist_ok=True)
             mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", directory)
-        # Out of the user's session, which systemd may end.
+        # Leave the user's session, which systemd may end.
         cgroup = Path("/sys/fs/cgroup", "asgilab", self.ident, "first")
         cgroup.mkdir(parents=True, exist_ok=True)
         (cgroup / "cgroup.procs").write_text("0")
         (self.directory / "first").write_text(number)
-        # Nobody waits for conmons: the kernel clears them away.
+        # Nothing waits for conmons: the kernel reaps them.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         print("ready", flush=True)
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -148,14 +148,14 @@ class Lab:
             signal.pause()
 
     def inside(self, *command: str) -> list[str]:
-        """Return the command that runs a command in the lab's namespaces."""
+        """Return the command line that runs a command in the lab's namespaces."""
         first = self.first()
         if not first:
             raise BrokenError("its namespaces are gone")
         return ["nsenter", f"--mount={first}/ns/mnt", f"--pid={first}/ns/pid", "--", *command]
 
     def command(self, *arguments: str) -> list[str]:
-        """Return podman as it has to be called inside the lab."""
+        """Return the command line of podman inside the lab."""
         images = [] if self.ident == "images" else ["--storage-opt", f"{driver()}.imagestore={STATE}/images"]
         return [
             *("podman", "--root", str(self.storage), "--storage-driver", driver(), *images),
@@ -165,21 +165,21 @@ class Lab:
         ]
 
     def podman(self, *arguments: str) -> str:
-        """Run the lab's podman and return its output; raise BrokenError when it fails or hangs."""
+        """Run the lab's podman and return its output; raise BrokenError if it fails or hangs."""
         try:
             return output(*self.inside("timeout", "--kill-after=5", str(SECONDS), *self.command(*arguments)))
         except subprocess.CalledProcessError as error:
             raise BrokenError(f"podman {' '.join(arguments[:2])}: {error.stderr.strip() or 'it hangs'}") from error
 
     def remove(self, forget: bool = True) -> list[str]:
-        """Take away whatever there is of the lab; return what is left in spite of that.
+        """Remove everything of the lab; return what could not be removed.
 
-        A lab that is not forgotten keeps its empty directory, for whose sake the base images are kept.
+        A lab that is not forgotten keeps its empty directory, which keeps the base images.
         """
         for process in processes():
             self.end(process)
         self.network.clear()
-        # None is expected here, but whatever is mounted must not be deleted with the directory.
+        # None is expected here, but deleting the directory must not delete mounted files.
         for point in reversed(self.mounts()):
             subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
         tidy = 'umount -R "$0" && mount -t cgroup2 cgroup2 "$0" && { find "$0/asgilab/$1" -depth -type d -exec rmdir {} +; rmdir "$0/asgilab"; }'
@@ -187,7 +187,7 @@ class Lab:
         while True:
             if not self.mounts():
                 self.empty(forget)
-            # With a cgroup2 of its own, because the machine may have none, or any place for it.
+            # In a private mount of cgroup2, because the machine may have none, or one in any place.
             isolated = ["unshare", "--mount", "sh", "-c", tidy, "/sys/fs/cgroup", self.ident]
             subprocess.run(isolated, capture_output=True, check=False)
             left = self.remains(forget)
@@ -196,7 +196,7 @@ class Lab:
             time.sleep(0.1)
 
     def empty(self, forget: bool) -> None:
-        """Delete the lab's files as far as possible: what resists is seen by remains()."""
+        """Delete the lab's files as far as possible; remains() reports the rest."""
         with contextlib.suppress(FileNotFoundError):
             for path in self.directory.iterdir():
                 if path.is_dir():
@@ -213,7 +213,7 @@ class Lab:
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(int(process.name))
             try:
-                # Only now, because the number could have passed to somebody else before.
+                # Only now, because the number could have passed to another process before.
                 if self.is_first(process):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
                     select.select([handle], [], [], SECONDS)
@@ -226,7 +226,7 @@ class Lab:
         return sorted(point for point in points if Path(point).is_relative_to(self.directory))
 
     def remains(self, forget: bool = True) -> list[str]:
-        """Return what there is of the lab, in words: processes with their containers, mounts, addresses, rules, files."""
+        """Describe everything that exists of the lab: processes with their containers, mounts, addresses, rules, files."""
         left = [f"process {process.name} and all that runs below it" for process in processes() if self.is_first(process)]
         left += [f"mount {point}" for point in self.mounts()]
         left += self.network.remains()
@@ -236,19 +236,19 @@ class Lab:
 
 @functools.cache
 def driver() -> str:
-    """Return which of podman's storage drivers works here: overlays cannot be stacked on one another."""
+    """Return the storage driver of podman that works here: overlays cannot be stacked on one another."""
     return "vfs" if output("stat", "-fc", "%T", STATE).strip() == "overlayfs" else "overlay"
 
 
 def remove(lab: Lab, forget: bool = True) -> None:
-    """Take the lab away; raises LabError when something is left."""
+    """Remove the lab; raise LabError if something is left."""
     left = lab.remove(forget)
     if left:
-        raise LabError(f"Of lab {lab.name} this is left, and has to be taken away by hand: {'; '.join(left)}.")
+        raise LabError(f"Lab {lab.name} could not be removed completely; remove the rest by hand: {'; '.join(left)}.")
 
 
 def mount(*arguments: str | Path) -> None:
-    """Mount something."""
+    """Run mount with these arguments."""
     output("mount", *arguments)
 
 

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-# One of these 2,048 networks is a lab's. A wider route, a VPN's 10.0.0.0/8 say, leaves no choice; ours is narrower and wins.
+# A lab gets one of these 2,048 networks. A wider route such as a VPN's 10.0.0.0/8 cannot be avoided; ours is narrower and wins.
 POOL = list(ipaddress.ip_network("10.200.0.0/13").subnets(new_prefix=24))
 NAME = re.compile(r"\basgilab-([0-9a-f]{8})\b")
 BRIDGE = re.compile(r"asgilab([0-9a-f]{8})")
@@ -20,22 +20,22 @@ class Network:
     """The network of the lab with this name; directory holds the configuration of every lab's network."""
 
     def __init__(self, name: str, bridge: str, directory: Path) -> None:
-        """Know the names by which netavark calls what belongs to the network."""
+        """Set the names that netavark uses for what belongs to the network."""
         self.name = name
         self.bridge = bridge
         self.file = directory / f"{name}.json"
         self.id = hashlib.sha256(name.encode()).hexdigest()
-        # As netavark makes them of a network's name for iptables, and of its id for nftables.
+        # As netavark derives them from a network's name for iptables, and from its id for nftables.
         digest = hashlib.sha512(name.encode()).hexdigest()[:13].upper()
         self.chains = [f"NETAVARK-{digest}", f"NETAVARK-DN-{digest}"]
         self.prefix = f"nv_{self.id[:8]}_"
 
     def subnet(self) -> ipaddress.IPv4Network:
-        """Return the network's addresses; raises FileNotFoundError, ValueError or KeyError when it has none."""
+        """Return the network's addresses; raise FileNotFoundError, ValueError or KeyError if it has none."""
         return ipaddress.ip_network(json.loads(self.file.read_text())["subnets"][0]["subnet"])
 
     def configure(self, ident: str) -> ipaddress.IPv4Network:
-        """Give the network addresses that nobody else has, unless it has some; return them. Needs the machine's lock."""
+        """Give the network unused addresses unless it has some; return them. The caller holds the machine's lock."""
         try:
             return self.subnet()
         except (FileNotFoundError, ValueError, KeyError):
@@ -60,7 +60,7 @@ class Network:
     def own_rules(self) -> list[tuple[str, str]]:
         """Return the (table, rule) pairs of iptables that are this network's."""
         rules = saved_rules()
-        # A rule that concerns addresses alone is known by those that are sent to the network's own chain.
+        # A rule with nothing but addresses is identified by those that go to the network's own chain.
         own = {rule.split()[3] for _, rule in rules if rule.startswith("-A POSTROUTING -s") and rule.split()[-1] in self.chains}
         own |= {self.bridge, *self.chains}
         return [
@@ -70,18 +70,18 @@ class Network:
         ]
 
     def nft(self) -> tuple[list[dict], list[str]]:
-        """Return the rules of netavark's own table of nftables, and the names of the chains there, that are this network's."""
+        """Return this network's rules and the names of its chains in netavark's own table of nftables."""
         listing = run("nft", "--json", "list", "table", "inet", "netavark")
         items = json.loads(listing)["nftables"] if listing else []
         chains = [item["chain"]["name"] for item in items if "chain" in item and item["chain"]["name"].startswith(self.prefix)]
-        # A rule that concerns addresses alone is known by those in the name of a chain: nv_0123abcd_10_200_1_0_nm24.
+        # A rule with nothing but addresses is identified by those in the name of a chain: nv_0123abcd_10_200_1_0_nm24.
         found = {re.match(r"nv_[0-9a-f]+_([0-9_]+)_nm", chain) for chain in chains}
         words = [f'"{match[1].replace("_", ".")}"' for match in found if match] + [self.bridge, self.prefix]
         rules = [item["rule"] for item in items if "rule" in item]
         return [rule for rule in rules if any(word in json.dumps(rule) for word in words)], chains
 
     def leads(self) -> set[tuple[int, str]]:
-        """Return each port of this machine from which a rule leads to a host of this network, with the address and port there."""
+        """Return each port of this machine that a rule forwards to a host of this network, with the address and port there."""
         found = set()
         for _, rule in self.own_rules():
             if match := re.search(r"--dport (\d+) .*-j DNAT --to-destination (\S+)", rule):
@@ -95,8 +95,8 @@ class Network:
         return found
 
     def clear(self) -> None:
-        """Take the network's rules, its bridge and its configuration away."""
-        # Again when others change the tables meanwhile: each set of deletions succeeds or fails as a whole.
+        """Remove the network's rules, its bridge and its configuration."""
+        # Retry if others change the tables meanwhile: each set of deletions succeeds or fails as a whole.
         for _ in range(10):
             tables: dict[str, list[str]] = {}
             for table, rule in self.own_rules():
@@ -121,7 +121,7 @@ class Network:
         return commands + [f"delete chain inet netavark {chain}" for chain in chains]
 
     def remains(self) -> list[str]:
-        """Return what there is of the network, in words."""
+        """Describe everything that exists of the network."""
         left = [f"rule of iptables: {rule}" for _, rule in self.own_rules()]
         left += [f"chain of iptables: {chain}" for chain in own_chains(self.chains)]
         left += [f"rule of nftables, which this removes: nft {command}" for command in self.nft_deletions()]
@@ -130,7 +130,7 @@ class Network:
 
 
 def occupied(directory: Path) -> list[ipaddress.IPv4Network]:
-    """Return the networks that this machine knows a way to, and those of all labs."""
+    """Return the networks that this machine has routes to, and those of all labs."""
     found = [route["dst"] for route in json.loads(run("ip", "-4", "-json", "route", "show", "table", "all") or "[]")]
     for file in directory.glob("*.json"):
         found += re.findall(r'"subnet": *"([0-9./]+)"', file.read_text())
@@ -139,7 +139,7 @@ def occupied(directory: Path) -> list[ipaddress.IPv4Network]:
 
 
 def known(directory: Path) -> set[str]:
-    """Return the ids of all labs of which the machine's network has a trace."""
+    """Return the ids of all labs that have left a trace in the machine's network."""
     names = {found[1] for _, rule in saved_rules() if (found := NAME.search(rule))}
     names |= {found[1] for path in Path("/sys/class/net").iterdir() if (found := BRIDGE.fullmatch(path.name))}
     return names | {found[1] for path in directory.glob("*.json") if (found := NAME.search(path.name))}
@@ -157,13 +157,13 @@ def saved_rules() -> list[tuple[str, str]]:
 
 
 def own_chains(names: list[str]) -> list[str]:
-    """Return those of the names that are chains of iptables' table nat."""
+    """Return the names that are chains of iptables' table nat."""
     chains = {line[1:].split()[0] for line in run("iptables-save", "-t", "nat").splitlines() if line.startswith(":")}
     return [name for name in names if name in chains]
 
 
 def run(*command: str, text: str | None = None) -> str:
-    """Run a command and return its output; empty when it fails or is not there: what counts is what is left afterwards."""
+    """Run a command and return its output; empty if it fails or is missing, because callers check what is left."""
     try:
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
     except (FileNotFoundError, subprocess.TimeoutExpired):
