@@ -1,4 +1,4 @@
-"""The role postgresql_server without a host: its files' text, its refusals, what it hands to the app."""
+"""The role postgresql_server without a host: the text of its files, and what it exports to the app."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOST: dict[str, Any] = {
     "__postgresql_server_clusters": {
         "stdout": "15 main 5432 down postgres /x /y\n17 main 5433 online postgres /x /y\n17 other 5 online x"
     },
-    # No inventory has left a record yet.
+    # No inventory has a record yet.
     "__postgresql_server_record_texts": {"results": []},
     "__postgresql_server_meminfo": {"content": base64.b64encode(b"MemTotal:        8388608 kB\nMemFree: 1 kB\n").decode()},
     "inventory_hostname": "db1",
@@ -30,13 +30,13 @@ HOST: dict[str, Any] = {
 
 
 def hba(**variables: Any) -> list[str]:
-    """Return the rules of access, without comments."""
+    """Return the access rules, without comments."""
     lines = render(ROLE, "pg_hba.conf.j2", **{**REQUIRED, **HOST, **variables}).splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def settings(**variables: Any) -> list[str]:
-    """Return the lines of the settings' file."""
+    """Return the lines of the settings file."""
     return render(ROLE, "settings.conf.j2", **{**REQUIRED, **HOST, **variables}).splitlines()
 
 

@@ -1,7 +1,7 @@
-"""What several inventories have agreed on one PostgreSQL server: their records, clashes, rules of access, settings.
+"""One PostgreSQL server that several inventories share: their records, clashes, access rules and settings.
 
-Each inventory (an owner) leaves one record on the host, /etc/postgresql_server/<owner>.json. What all owners share is composed
-from the records, so that no owner's run can undo another's. An entry that disappears from an inventory stays in its owner's
+Each inventory (an owner) leaves one record on the host, /etc/postgresql_server/<owner>.json. What they share is composed
+from all records, so that no owner's run can undo another's. An entry that disappears from an inventory stays in its owner's
 record until it is removed by name.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.django_asgi.site.plugins.module_utils.postgresql_server import all_roles, urls
 
 RECORD_FORMAT = 1
-# What a server has once: two owners may leave it to each other (empty), or have to mean the same.
+# Settings that a server has only once: an owner may leave one empty; all others must set the same.
 SHARED = {
     "port": "postgresql_server_port",
     "version": "postgresql_server_version",
@@ -27,7 +27,7 @@ def record(values: dict[str, Any], former: dict[str, Any] | None = None) -> dict
     """Return the record of one inventory.
 
     In: ``values``, the role's variables without prefix, validated; ``former``, the owner's record on the host, if any.
-    Out: the record; databases and roles that only ``former`` has are kept in it with ``listed: false``.
+    Out: the record; databases and roles that only ``former`` has stay in it with ``listed: false``.
     """
     databases = {entry["name"]: {"owner": entry.get("owner", entry["name"]), "listed": True} for entry in values["databases"]}
     roles = {
@@ -70,13 +70,13 @@ def read(texts: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def everyone(records: dict[str, dict[str, Any]], owner: str, mine: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the records as they will be, by owner and in order of names; ``mine`` is empty for an owner who leaves."""
+    """Return the records as they will be, by owner and sorted by name; ``mine`` is empty for an owner that leaves."""
     others = {name: found for name, found in records.items() if name != owner}
     return dict(sorted((others | ({owner: mine} if mine else {})).items()))
 
 
 def clashes(mine: dict[str, Any], records: dict[str, dict[str, Any]]) -> list[str]:
-    """Return a sentence for everything in ``mine`` that another owner of the host has already, in another meaning."""
+    """Return a sentence for everything in ``mine`` that clashes with what another owner has on the host."""
     faults = []
     for owner, other in records.items():
         if owner == mine["owner"]:
@@ -102,7 +102,7 @@ def clashes(mine: dict[str, Any], records: dict[str, dict[str, Any]]) -> list[st
 
 
 def leftovers(mine: dict[str, Any]) -> list[dict[str, str]]:
-    """Return what this owner once had and its inventory no longer lists, each with its kind (database, role) and name."""
+    """Return the entries of this owner that its inventory no longer lists, each with its kind (database, role) and name."""
     return [
         {"kind": word, "name": name}
         for kind, word in ENTRIES.items()
@@ -118,10 +118,10 @@ def without(mine: dict[str, Any], word: str, name: str) -> dict[str, Any]:
 
 
 def compose(records: dict[str, dict[str, Any]], host_memory_mb: int) -> dict[str, Any]:
-    """Return what the server has once, from the records of all owners.
+    """Return the settings that the server has only once, from the records of all owners.
 
-    Memory and connections add up, as each owner reckons with its own; an owner that leaves the memory open (0) gets the
-    host's, and nobody gets more than that.
+    Memory and connections add up, because each owner plans only its own share. If an owner leaves the memory open (0), the
+    server gets the host's; it never gets more than that.
     """
     owners = list(records.values())
     memory = [owner["memory_mb"] for owner in owners]
@@ -142,14 +142,14 @@ def compose(records: dict[str, dict[str, Any]], host_memory_mb: int) -> dict[str
 
 
 def access_rules(records: dict[str, dict[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return the lines of pg_hba.conf of each owner, in an order that does not depend on whose run writes them."""
+    """Return the lines of pg_hba.conf of each owner, in an order that does not depend on which owner runs."""
     return [
         (owner, [line for name in sorted(found["roles"]) for line in _rules_of(name, found)]) for owner, found in records.items()
     ]
 
 
 def _rules_of(name: str, found: dict[str, Any]) -> list[str]:
-    """Return the lines that let one role into its databases."""
+    """Return the lines that give one role access to its databases."""
     role = found["roles"][name]
     owned = sorted(database for database, entry in found["databases"].items() if entry["owner"] == name)
     databases = ",".join(f'"{database}"' for database in dict.fromkeys(owned + role["databases"]))
@@ -171,7 +171,7 @@ def _network(address: str) -> str:
 
 
 def backup_targets(databases: list[str], directory: str) -> list[dict[str, str]]:
-    """Return the files that hold each database's backup settings, with the template of each; ``directory`` has the tool's."""
+    """Return the files that hold each database's backup settings, with the template of each; ``directory`` holds those of the tool."""
     units = "/etc/systemd/system/postgresql-backup@"
     return [
         target

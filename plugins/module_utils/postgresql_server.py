@@ -1,4 +1,4 @@
-"""The databases and roles of the role postgresql_server: what an inventory may ask for, and what comes of it."""
+"""The databases and roles of the role postgresql_server: which values are valid, and what follows from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ansible_collections.django_asgi.site.plugins.module_utils.addresses import 
 from ansible_collections.django_asgi.site.plugins.module_utils.rules import Fault, wrong
 
 BUILT_IN = ("postgres", "template0", "template1")
-# Settings of postgresql.conf that have a variable of their own.
+# Settings of postgresql.conf that have their own variable.
 RESERVED = {
     "port": "postgresql_server_port",
     "listen_addresses": "postgresql_server_listen_addresses",
@@ -21,7 +21,7 @@ RESERVED = {
 
 
 def faults(values: dict, inventory: dict) -> Iterator[Fault]:
-    """Yield what is wrong with values that are sound by themselves."""
+    """Yield the faults of values that are each valid."""
     databases = [entry["name"] for entry in values["postgresql_server_databases"]]
     for variable in ("postgresql_server_databases", "postgresql_server_roles"):
         for name in {entry["name"] for entry in values[variable]} & set(BUILT_IN):
@@ -42,7 +42,7 @@ def faults(values: dict, inventory: dict) -> Iterator[Fault]:
                 "postgresql_server_address", "can't be reached while postgresql_server_listen_addresses is empty; expected both"
             )
         if values["postgresql_server_allowed_addresses"]:
-            expected = "postgresql_server_listen_addresses with it, because nobody can come from there while that is empty"
+            expected = "postgresql_server_listen_addresses too, because nobody can connect while that is empty"
             yield wrong("postgresql_server_allowed_addresses", values["postgresql_server_allowed_addresses"], expected)
 
 
@@ -52,17 +52,17 @@ def owner_of(database: dict) -> str:
 
 
 def all_roles(roles: list[dict], databases: list[dict]) -> list[dict]:
-    """Return the roles with those that are only named as owners."""
+    """Return the roles, including those that are only named as owners."""
     named = [role["name"] for role in roles]
     owners = dict.fromkeys(owner_of(database) for database in databases)
     return roles + [{"name": name} for name in owners if name not in named]
 
 
 def urls(databases: list[dict], roles: list[dict], address: str, port: int | str, sslmode: str) -> dict[str, str]:
-    """Return the URL of each database by its name, for its owner, with the password where that has one.
+    """Return the URL of each database by its name, for its owner, with the owner's password if there is one.
 
-    Without an `address` it leads over the socket, whose directory is a parameter, because not every parser decodes one in the
-    host's place.
+    Without an `address` the URL uses the socket; its directory is a parameter, because not every parser decodes one in place of
+    the host.
     """
     passwords = {role["name"]: role.get("password") for role in roles}
     found = {}

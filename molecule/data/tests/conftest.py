@@ -25,7 +25,7 @@ def urls(hosts) -> dict[str, dict]:
 
 @pytest.fixture(scope="session")
 def psql(hosts) -> Callable[..., object]:
-    """Runs SQL on `client` against a URL; returns the run."""
+    """A function that runs SQL on `client` against a URL and returns the result."""
 
     def run(client: str, url: str, sql: str) -> object:
         return hosts[client].run("psql -XAtq -v ON_ERROR_STOP=1 -d %s -c %s", url, sql)
@@ -35,7 +35,7 @@ def psql(hosts) -> Callable[..., object]:
 
 @pytest.fixture(scope="session")
 def ask(hosts) -> Callable[..., str]:
-    """Asks a Redis instance, from `client`, as a URL says; returns its last line, or the error."""
+    """A function that sends a command from `client` to the Redis instance of a URL and returns its output or error."""
 
     def run(client: str, url: str, *command: str, certificate: str = "", password: str | None = None) -> str:
         parts = urlsplit(url)
@@ -55,7 +55,7 @@ def ask(hosts) -> Callable[..., str]:
 
 @pytest.fixture
 def sql(host) -> Callable[..., str]:
-    """Runs SQL as the system's user postgres on the host at hand; returns its output."""
+    """A function that runs SQL as the system user postgres on the current host and returns the output."""
     port = 5433 if host.backend.get_pytest_id().endswith("data13") else 5432
 
     def run(text: str, database: str = "shop") -> str:
@@ -66,7 +66,7 @@ def sql(host) -> Callable[..., str]:
 
 @pytest.fixture
 def orders(sql) -> tuple[str, str]:
-    """A table of the app's with 20,000 rows: the SQL that digests it, and the digest."""
+    """A table of the app with 20,000 rows: the SQL that computes its digest, and the digest."""
     digest = "select count(*) || ' ' || md5(string_agg(id || note, ',' order by id)) from orders"
     sql("drop table if exists orders; set role shop; create table orders (id int, note text)")
     sql("insert into orders select g, md5(g::text) from generate_series(1, 20000) g")

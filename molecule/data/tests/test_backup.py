@@ -1,4 +1,4 @@
-"""Backups: made, verified, kept as long as asked, and put back with every row."""
+"""Backups: created, verified, kept as long as configured, and restored with every row."""
 
 import re
 
@@ -10,7 +10,7 @@ testinfra_hosts = ["ansible://data12"]
 
 @pytest.fixture
 def backups(host):
-    """The names of the backups of shop, newest first."""
+    """A function that returns the names of the backups of shop, newest first."""
     return lambda: host.check_output("postgresql-backup list shop").split()
 
 
@@ -38,7 +38,7 @@ def test_nothing_is_restored_unasked_or_from_a_broken_backup(host, sql, orders, 
     assert "Nothing was changed" in restore(playbook, fails=True)
     assert "is none of" in playbook("restore", fails=True, postgresql_server_restore_database="shoop")
     newest = backups()[0]
-    # A list of contents is still there, but not all of the contents.
+    # The list of contents is still readable, but not all of the contents.
     host.check_output("truncate --size=-1000 %s", newest)
     assert host.run("pg_restore --list %s", newest).rc == 0
     assert "is broken" in restore(playbook, fails=True, postgresql_server_restore_confirm="shop")
@@ -59,7 +59,7 @@ def test_the_newest_three_are_kept(host, orders, backups):
 def test_a_failed_backup_is_seen_and_costs_no_former_one(host, sql, orders, backups):
     before = backups()
     sql("alter table orders rename to elsewhere; create view orders as select 1; drop view orders")
-    # Its file is gone: pg_dump fails in the midst of the rows.
+    # Its file is broken: pg_dump fails in the midst of the rows.
     path = sql("select current_setting('data_directory') || '/' || pg_relation_filepath('elsewhere')")
     sql("checkpoint")
     host.check_output("mv %s /srv/rows && : > %s && chown postgres: %s", path, path, path)

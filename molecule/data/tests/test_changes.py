@@ -45,7 +45,8 @@ def test_a_rule_of_access_that_another_record_brings_and_postgresql_would_not_ta
 def test_a_setting_that_needs_no_restart_gets_none(playbook, sql):
     started = sql("select pg_postmaster_start_time()")
     settings = {"log_statement": "all", "jit": False, "search_path": '"$user", public', "work_mem": "7MB"}
-    assert re.search(r"Reload the server\] \*+\nchanged", playbook("data", "--tags=postgresql_server", postgresql_server_settings=settings))
+    output = playbook("data", "--tags=postgresql_server", postgresql_server_settings=settings)
+    assert re.search(r"Reload the server\] \*+\nchanged", output)
     assert sql("show work_mem") == "7MB"
     assert sql("select pg_postmaster_start_time()") == started
 

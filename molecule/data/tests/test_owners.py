@@ -1,4 +1,4 @@
-"""Two inventories that do not know each other on one host: neither costs the other anything."""
+"""Two independent inventories on one host: neither costs the other anything."""
 
 import json
 import re
@@ -6,10 +6,10 @@ import re
 import pytest
 from outside import Playbooks
 
-# The other host is the one whose data the other tests change.
+# The other tests change the data of the other host.
 testinfra_hosts = ["ansible://data13"]
 
-# All that an owner has on the host, as text: its files, its timers, what it answers with.
+# Prints everything that an owner has on the host: its files, timers, processes and rows.
 STATE = r"""
 cd /
 find /etc/postgresql /etc/valkey /etc/postgresql_server/data.json /etc/redis_server/data.json /etc/systemd/system/postgresql-backup@shop.* \
@@ -24,7 +24,7 @@ runuser -u postgres -- psql -XAtq -p 5433 -d shop -c 'select count(*), md5(strin
 
 
 def second(variables, directory, **changes) -> Playbooks:
-    """Runs playbooks for an inventory of another app, with its own database, instance and backup on the same host."""
+    """Return a runner of playbooks for another app's inventory, with its own database, instance and backup on the same host."""
     name = variables["inventory_hostname"]
     reached = {key: value for key, value in variables.items() if key.startswith("ansible_")}
     app = {
@@ -59,7 +59,7 @@ def test_neither_inventory_costs_the_other_anything(host, playbook, blog, orders
     host.check_output("systemctl start postgresql-backup@shop.service")
     before = host.check_output(STATE)
     output = blog("data")
-    assert "settings wait for a restart" in output, "a neighbour's connections are not cut unasked"
+    assert "settings wait for a restart" in output, "another owner's connections are not cut without permission"
     assert "max_connections" in output
     assert host.check_output(STATE) == before
     own = host.check_output(
@@ -127,7 +127,7 @@ def test_what_is_no_longer_listed_stays_and_its_removal_is_a_command(host, varia
     assert host.check_output("ls /var/backups/blog/blog") != "", "backups stay"
     shorter("remove_data", redis_server_remove_instance="blog")
     assert not host.service("valkey-server@blog").is_running
-    assert host.file("/var/lib/valkey/blog").is_directory, "data stays unless its end is confirmed"
+    assert host.file("/var/lib/valkey/blog").is_directory, "data stays unless its deletion is confirmed"
     assert "no longer in this inventory" not in shorter("data")
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL: who gets in and who does not, the settings, and data that is there after a restart."""
+"""PostgreSQL: accepted and refused connections, the settings, and data that survives a restart."""
 
 import pytest
 

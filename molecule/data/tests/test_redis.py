@@ -1,4 +1,4 @@
-"""Redis and Valkey: who gets in and who does not, memory and persistence, and data that is there after a restart."""
+"""Redis and Valkey: accepted and refused connections, memory, persistence, and data that survives a restart."""
 
 import pytest
 
@@ -8,7 +8,7 @@ CERTIFICATES = {"data12": "/etc/redis/redis_server.crt", "data13": "/etc/valkey/
 
 @pytest.fixture(scope="module")
 def certificate(hosts) -> str:
-    """The path on either host of the other's certificate."""
+    """The path, on either host, of the other host's certificate."""
     for client, server in PAIRS:
         text = hosts[server].file(CERTIFICATES[server]).content_string
         hosts[client].run_expect([0], "printf %%s %s > /srv/other-redis.crt", text)
@@ -61,7 +61,7 @@ def test_each_instance_has_its_own_policy_and_keeps_what_it_should(name, ask, ur
 def test_a_full_cache_forgets_and_a_full_queue_refuses(ask, urls):
     offered = urls["data12"]["redis"]
     fill = "\"for i = 1, 9000 do redis.call('SET', 'k' .. i, string.rep('x', 10000)) end\" 0"
-    # Memory is looked at before a command, not within a script.
+    # The server checks its memory before a command, not within a script.
     ask("data12", offered["cache"], "EVAL", fill)
     assert ask("data12", offered["cache"], "SET one more") == "OK"
     assert 0 < int(ask("data12", offered["cache"], "DBSIZE")) < 9000

@@ -1,4 +1,4 @@
-"""The whole way back, on each version of PostgreSQL."""
+"""A complete restore, on each version of PostgreSQL."""
 
 testinfra_hosts = ["ansible://db"]
 

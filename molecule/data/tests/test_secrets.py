@@ -1,4 +1,4 @@
-"""Passwords: in no output, no argument list, no log, and no file that others can read."""
+"""No password in the output, an argument list, a log, or a file that others can read."""
 
 import pytest
 
@@ -9,7 +9,7 @@ SECRET = "canary-(postgresql|redis)"
 
 @pytest.fixture
 def processes(host):
-    """The argument lists of all processes, sampled while the test runs; call it to end that."""
+    """The argument lists of all processes, sampled while the test runs; call it to stop and get the log's path."""
     host.check_output("rm -f /srv/ps.log")
     host.check_output("systemd-run --unit=sampler sh -c 'while :; do ps axwwo args >> /srv/ps.log; sleep 0.02; done'")
 
@@ -38,7 +38,7 @@ def test_no_file_and_no_log_holds_one(host):
     journal = host.run("journalctl --no-pager | grep -E %s", SECRET)
     assert journal.stdout == ""
     files = host.run("grep -rlE %s /etc /home /opt /run /tmp /usr/local /var --exclude-dir=lists", SECRET).stdout
-    # The AOF holds what the tests' clients sent, and those send no password that way.
+    # The AOF holds what the tests' clients sent, which includes no password.
     assert files == ""
     assert host.run("grep -rlE %s /var/log/postgresql", "statement:|execute").stdout != "", "statements are logged"
 
