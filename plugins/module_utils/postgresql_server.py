@@ -61,8 +61,7 @@ def all_roles(roles: list[dict], databases: list[dict]) -> list[dict]:
 def urls(databases: list[dict], roles: list[dict], address: str, port: int | str, sslmode: str) -> dict[str, str]:
     """Return the URL of each database by its name, for its owner, with the owner's password if there is one.
 
-    Without an `address` the URL uses the socket; its directory is a parameter, because not every parser decodes one in place of
-    the host.
+    Without an `address` it names the socket's directory as a parameter, because not every parser decodes a path as the host.
     """
     passwords = {role["name"]: role.get("password") for role in roles}
     found = {}
