@@ -3,6 +3,7 @@
 `make docs` writes the tables; a unit test sees that they are what it would write.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- variables -->", "<!-- /variables -->"
+# Ansible's own markup of code and of variables.
+MARKUP = re.compile(r"\b[CI]\(([^()]*)\)")
 
 
 def options_of(role: Path) -> dict:
@@ -28,7 +31,7 @@ def table(role: Path) -> str:
     rows = ["| variable | default | what it is |", "|---|---|---|"]
     for name, option in options_of(role).items():
         default = "**required**" if option.get("required") else shown(option["default"]) if "default" in option else "-"
-        text = " ".join(option["description"].split()).replace("|", "\\|")
+        text = MARKUP.sub(r"`\1`", " ".join(option["description"].split())).replace("|", "\\|")
         choices = f" One of {', '.join(map(shown, option['choices']))}." if "choices" in option else ""
         rows.append(f"| `{name}` | {default} | {text}{choices} |")
     return "\n".join(rows)
