@@ -1,4 +1,4 @@
-"""The bundle: the same project gives the same bytes, whatever it comes from, and a bad source gives a sentence."""
+"""The bundle: the same project gives the same bytes, whatever it comes from, and a bad source is refused with a sentence."""
 
 import gzip
 import io
@@ -32,7 +32,7 @@ def module(plugin: Callable[[str], ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def bundle(module: ModuleType, tmp_path: Path) -> Callable[..., dict]:
-    """Bundle a source into a directory of the test's."""
+    """Bundle a source into the test's directory."""
     place = tmp_path / "place"
     place.mkdir()
 
@@ -58,14 +58,14 @@ def project(tmp_path: Path) -> Path:
 
 
 def names(made: dict) -> list[str]:
-    """What lies in the bundle, in its order."""
+    """Return the names in the bundle, in its order."""
     with tarfile.open(made["path"]) as archive:
         assert archive.getnames() == list(made["sources"])
         return archive.getnames()
 
 
 def git(directory: Path, *arguments: str) -> str:
-    """Run git in a repository of the test's."""
+    """Run git in a directory of the test."""
     who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "init.defaultBranch=main"]
     command = ["git", *who, *arguments]
     done = subprocess.run(command, cwd=directory, env=os.environ | GIT, check=True, capture_output=True, text=True)
@@ -234,7 +234,7 @@ def test_a_submodule_comes_along_or_is_missed_by_name(
 
 def test_a_pointer_of_git_lfs_is_no_file(module: ModuleType, bundle: Callable, project: Path) -> None:
     (project / "video.mp4").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
-    with pytest.raises(module.Unusable, match=r"video\.mp4 is a pointer of Git LFS: run 'git lfs install'"):
+    with pytest.raises(module.Unusable, match=r"video\.mp4 is a Git LFS pointer: run 'git lfs install'"):
         bundle(project)
 
 
@@ -391,7 +391,7 @@ def test_the_project_may_lie_deeper_in_the_source(bundle: Callable, tmp_path: Pa
 
 @pytest.mark.parametrize("source", ["nowhere", "/nowhere/at/all"])
 def test_a_missing_source_is_refused(module: ModuleType, bundle: Callable, source: str) -> None:
-    with pytest.raises(module.Unusable, match=f"django_asgi_source {source} is no directory, git address or archive"):
+    with pytest.raises(module.Unusable, match=f"django_asgi_source {source} is not a directory, git address or archive"):
         bundle(source)
 
 
@@ -431,7 +431,7 @@ def test_included_requirements_are_put_in_their_places(module: ModuleType, tmp_p
     write(tmp_path, files)
     assert module.included_text(tmp_path / "top.txt").split() == ["a==1", "c==3", "d==4", "d==4", "c==3", "b==2"]
     (tmp_path / "deep/last.txt").unlink()
-    with pytest.raises(module.Unusable, match=r"more\.txt includes last\.txt, which is not there"):
+    with pytest.raises(module.Unusable, match=r"more\.txt includes last\.txt, which does not exist"):
         module.included_text(tmp_path / "top.txt")
 
 

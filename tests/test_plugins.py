@@ -1,4 +1,4 @@
-"""The role's other plugins: the program's archive, the release's name, who holds a lock, and the module."""
+"""The role's other plugins: the program's archive, the release's name, the holders of locks, and the module."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def release_name(plugin: Plugin) -> Callable[[object, dict, str], str]:
 
 @pytest.fixture(scope="module")
 def caller(plugin: Plugin) -> ModuleType:
-    """The action plugin that knows who calls."""
+    """The action plugin that names the caller."""
     return plugin("action/asgictl.py")
 
 
@@ -126,12 +126,12 @@ def test_a_token_of_another_kind_is_not_dead(caller: ModuleType, token: str) -> 
 
 
 class Answer(Exception):
-    """What the module returned."""
+    """Carries the module's result."""
 
 
 @pytest.fixture
 def module(plugin: Plugin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict]:
-    """Run the module as Ansible would, with a program that stands for asgictl; return its answer."""
+    """Run the module as Ansible would, with a program in place of asgictl; return its answer."""
     asgictl = plugin("modules/asgictl.py")
     calls = tmp_path / "calls"
     program = tmp_path / "asgictl"
@@ -240,7 +240,7 @@ def test_a_traceback_of_asgictl_is_a_failure_that_names_the_step(module: Callabl
 
 # --- The fleet ------------------------------------------------------------------------------------------------------
 def reported(live: str = "b", *order: str, previous: str | None = "a", serves: bool = True, beat: bool = False) -> dict:
-    """What a host reports: short names do here."""
+    """Return what a host reports; short names are enough here."""
     return {"live": live, "order": list(order or ("a", "b")), "previous": previous, "serves": serves, "beat": beat}
 
 
@@ -269,9 +269,9 @@ def test_hosts_are_behind_with_another_release_or_beat(plugin: Callable, fleet, 
             {"web1": reported(), "web2": reported("b", "b")},
             "a",
             "",
-            "Not exactly one release a has been live on web2. web1 has: a, b.",
+            "No single release that begins with a has been live on web2. web1 has: a, b.",
         ),
-        ({"web1": reported("c", "a1", "a2", "c")}, "a", "", "Not exactly one release a has been live on web1"),
+        ({"web1": reported("c", "a1", "a2", "c")}, "a", "", "No single release that begins with a has been live on web1"),
         ({"web1": reported("b", "b", previous=None)}, "", "", "No host has a release before the live one. web1 has: b."),
         (
             {"web1": reported(), "web2": reported("b", "b", previous=None)},

@@ -32,7 +32,7 @@ GOOD = {
 NUMBER = "a whole number from"
 LETTER = "a lower-case letter, then up to"
 
-# Each: what is set, and what is said of it.
+# Each case: the variables, and the fault that is reported.
 REFUSED = {
     "django_asgi": [
         ({"name": "Shop"}, f"name is Shop; expected {LETTER}"),
@@ -98,19 +98,19 @@ REFUSED = {
         ({"database_max_connections": "many"}, "database_max_connections is many; expected"),
         (
             {"workers": 4, "database_pool": 10, "database_max_connections": 79},
-            "database_pool is 10; expected so much that all pools together stay within django_asgi_database_max_connections, 79; they",
+            "database_pool is 10; expected a size that keeps all pools together within django_asgi_database_max_connections, 79; they",
         ),
         ({"database_pool": 1, "database_max_connections": 9}, "auto counts as 128 workers: give a number"),
         ({"databases": []}, "databases is empty; expected at least 1: names of databases"),
         ({"backup_unit": "pg_dump shop"}, "backup_unit is pg_dump shop; expected a service's unit, such as"),
         ({"backup_unit": "backup.service", "backup_host": "nobody"}, "backup_host is nobody; expected a host of the inventory"),
-        ({"backup_host": "host0"}, "backup_host is host0; expected a host of the inventory, and django_asgi_backup_unit with it"),
+        ({"backup_host": "host0"}, "backup_host is host0; expected a host of the inventory, and django_asgi_backup_unit set"),
         ({"backup_host": 7}, "backup_host is 7; expected text"),
         ({"env": {"MY-VAR": "x"}}, "env has MY-VAR; expected a name of letters"),
         ({"env": ["A=1"]}, "env is ['A=1']; expected names and their values"),
         ({"env": {"EMPTY": None}}, "env: EMPTY is empty; expected a value"),
         ({"env": {"STATIC_ROOT": "/x"}}, "env has STATIC_ROOT; expected names that are neither the role's own"),
-        ({"env": {"TOKEN": "x"}, "secrets": {"TOKEN": SECRET}}, "nor in django_asgi_secrets too"),
+        ({"env": {"TOKEN": "x"}, "secrets": {"TOKEN": SECRET}}, "nor in django_asgi_secrets."),
         ({"secrets": {"MY VAR": SECRET}}, "secrets has MY VAR; expected a name"),
         ({"secrets": {"APP_RELEASE": SECRET}}, "secrets has APP_RELEASE; expected names that are not the role's own"),
         ({"secrets": {"PIN": "q7z"}}, "secrets: PIN is not acceptable; expected 4 characters or more"),
@@ -119,14 +119,14 @@ REFUSED = {
         ({"migrate": "sometimes"}, "migrate is sometimes; expected one of once, each, never"),
         ({"health_scheme": "ftp"}, "health_scheme is ftp; expected one of http, https"),
         ({"remove_confirm": 7}, "remove_confirm is 7; expected text"),
-        ({"worker": 2}, "worker is no variable of the role django_asgi; did you mean django_asgi_workers?"),
-        ({"zzz": 1}, "zzz is no variable of the role django_asgi."),
+        ({"worker": 2}, "worker is not a variable of the role django_asgi; did you mean django_asgi_workers?"),
+        ({"zzz": 1}, "zzz is not a variable of the role django_asgi."),
         ({"source": "nowhere"}, "source is nowhere; expected a directory or an archive on this machine, or a git address"),
         ({"source": "/nowhere/shop.tar.gz"}, "source is /nowhere/shop.tar.gz; expected a directory"),
     ],
     "metrics": [
         ({"owner": ""}, "owner is empty; expected a lower-case letter"),
-        ({"listen_adress": "::1"}, "listen_adress is no variable of the role metrics; did you mean metrics_listen_address?"),
+        ({"listen_adress": "::1"}, "listen_adress is not a variable of the role metrics; did you mean metrics_listen_address?"),
         ({"listen_address": "localhost"}, "listen_address is localhost; expected an address"),
         ({"listen_address": "10.0.0.5"}, "allowed_addresses is empty; expected those that may read from 10.0.0.5"),
         ({"listen_address": "0.0.0.0"}, "allowed_addresses is empty; expected those that may read from 0.0.0.0"),
@@ -146,7 +146,7 @@ REFUSED = {
         ({"nginx_tool": "nginx-site"}, "nginx_tool is nginx-site; expected an absolute path"),
     ],
     "nginx_site": [
-        ({"lisen": 80}, "lisen is no variable of the role nginx_site; did you mean nginx_site_listen?"),
+        ({"lisen": 80}, "lisen is not a variable of the role nginx_site; did you mean nginx_site_listen?"),
         ({"name": "My_shop"}, "name is My_shop; expected a lower-case letter"),
         ({"name": "shop\n"}, "name is shop"),
         ({"server_names": []}, "server_names is empty; expected at least 1: a host name"),
@@ -254,9 +254,9 @@ REFUSED = {
         ({"tls_certificate_file": 'a"b'}, "tls_certificate_file is a"),
     ],
     "postgresql_server": [
-        ({"database": []}, "database is no variable of the role postgresql_server; did you mean postgresql_server_databases?"),
+        ({"database": []}, "database is not a variable of the role postgresql_server; did you mean postgresql_server_databases?"),
         ({"owner": ""}, "owner is empty; expected a lower-case letter"),
-        ({"databases": "shop"}, "databases is no list; expected entries, each with name"),
+        ({"databases": "shop"}, "databases is not a list; expected entries, each with name"),
         ({"databases": [{"owner": "shop"}]}, "databases: an entry has no name"),
         ({"databases": [{"name": "Shop; drop"}]}, "databases: Shop; drop: name is Shop; drop; expected a lower-case letter"),
         (
@@ -293,15 +293,15 @@ REFUSED = {
         ({"backup_keep_days": -1}, "backup_keep_days is -1; expected"),
         ({"backup_directory": "/"}, "backup_directory is /; expected an absolute path below a directory"),
         ({"backup_metrics_directory": "x"}, "backup_metrics_directory is x; expected an absolute path"),
-        ({"backup_random_delay": "soon"}, "backup_random_delay is soon; expected a time of systemd's"),
-        ({"backup_timeout": "soon"}, "backup_timeout is soon; expected a time of systemd's"),
+        ({"backup_random_delay": "soon"}, "backup_random_delay is soon; expected a systemd time such as"),
+        ({"backup_timeout": "soon"}, "backup_timeout is soon; expected a systemd time such as"),
         ({"backup_enabled": "maybe"}, "backup_enabled is maybe; expected true or false"),
         ({"version": "9.6"}, "version is 9.6; expected a major version"),
         ({"sslmode": "prefer"}, "sslmode is prefer; expected one of disable, require, verify-ca, verify-full"),
         ({"apt_cache_valid_time": -1}, "apt_cache_valid_time is -1; expected"),
     ],
     "redis_server": [
-        ({"instance": 1}, "instance is no variable of the role redis_server; did you mean redis_server_instances?"),
+        ({"instance": 1}, "instance is not a variable of the role redis_server; did you mean redis_server_instances?"),
         ({"owner": ""}, "owner is empty; expected a lower-case letter"),
         ({"flavour": "keydb"}, "flavour is keydb; expected one of redis, valkey"),
         ({"databases": "many"}, "databases is many; expected"),
@@ -317,8 +317,8 @@ REFUSED = {
         ({"persistence": "disk"}, "persistence is disk; expected"),
         ({"settings": {"A": 1}}, "settings has A; expected the name of a setting"),
         ({"apt_cache_valid_time": -1}, "apt_cache_valid_time is -1; expected"),
-        ({"instances": []}, "instances is no list of at least 1; expected entries, each with name"),
-        ({"instances": ["cache"]}, "instances is no list of at least 1; expected entries, each with name"),
+        ({"instances": []}, "instances is not a list of at least 1; expected entries, each with name"),
+        ({"instances": ["cache"]}, "instances is not a list of at least 1; expected entries, each with name"),
         ({"instances": [CACHE, {"name": "cache"}]}, "instances has two entries with the same name, cache"),
         ({"instances": [CACHE, {"name": "other", "port": "6379"}]}, "instances has two entries with the same port, 6379"),
         (

@@ -1,4 +1,4 @@
-"""The controller's side of the asgictl module: who calls, and whether the holder of a lock is still alive."""
+"""Action: run the asgictl module with this run's token, and take over the lock of a run that has ended."""
 
 import getpass
 import os
@@ -9,7 +9,7 @@ from ansible.plugins.action import ActionBase
 
 
 def process_started(pid: int) -> str:
-    """When process `pid` of this machine was started, in clock ticks since boot; empty if there is none."""
+    """Return when process `pid` of this machine started, in clock ticks since boot; empty if there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
@@ -17,7 +17,7 @@ def process_started(pid: int) -> str:
 
 
 def machine() -> str:
-    """This controller since it was booted; a container has process numbers of its own, so it is another one."""
+    """Return the id of this controller since its boot; a container has its own process numbers, so it has its own id."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
         numbers = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
@@ -27,25 +27,25 @@ def machine() -> str:
 
 
 def token_of(pid: int) -> str:
-    """What names the playbook run whose main process is `pid`."""
+    """Return the token of the playbook run whose main process is `pid`."""
     return f"{machine()}/{pid}/{process_started(pid)}"
 
 
 def is_dead(token: str) -> bool:
-    """Whether `token` names a playbook run of this machine that has ended; of other machines nothing is known."""
+    """Return whether `token` names a playbook run of this machine that has ended; False for other machines."""
     node, boot, pid, started = (token.split("/") + [""] * 4)[:4]
     return f"{node}/{boot}" == machine() and process_started(int(pid)) != started
 
 
 class ActionModule(ActionBase):
-    """Runs the module with this run's token, and again with a take-over if the lock's holder is known to be dead."""
+    """Runs the module with this run's token, and again with a take-over if the lock's holder is dead."""
 
     TRANSFERS_FILES = True
 
     def run(self, tmp=None, task_vars=None):
         """Carry out the step; see the module for arguments and results."""
         super().run(tmp, task_vars)
-        # Tasks run in forks of the process that ansible-playbook is.
+        # Tasks run in forks of the ansible-playbook process.
         arguments = self._task.args | {"token": token_of(os.getppid())}
         if arguments.get("do") == "begin":
             owner = {"owner": f"{getpass.getuser()}@{platform.node()}"}
@@ -61,6 +61,6 @@ class ActionModule(ActionBase):
         return result
 
     def _call(self, arguments, task_vars):
-        # The host's syslog would get every argument, a private index's password among them.
+        # The host's syslog would get every argument, including a private index's password.
         quiet = {**(task_vars or {}), "ansible_no_target_syslog": True}
         return self._execute_module("asgictl", module_args=arguments, task_vars=quiet)

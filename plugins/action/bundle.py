@@ -25,37 +25,37 @@ REQUIREMENTS = ("uv.lock", "requirements.txt", "pyproject.toml")
 
 
 class Unusable(Exception):
-    """A source that can't be bundled; the text says why, where and what to do."""
+    """A source that can't be bundled; the text states why, where and what to do."""
 
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
-    """Run git without asking anything and return what it printed; Unusable with git's own last words if it fails."""
+    """Run git without prompts and return its output; raises Unusable with the last line of git's errors if it fails."""
     command = ["git", "-c", "core.quotePath=off", *arguments]
-    # In a hook, from which one may deploy, these name the hook's own repository.
+    # In a git hook, which may start a deploy, these name the hook's own repository.
     environment = {name: value for name, value in os.environ.items() if name not in GIT_PLACES}
     environment["GIT_TERMINAL_PROMPT"] = "0"
     settings = {"cwd": cwd, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "env": environment}
     result = subprocess.run(command, check=False, **settings)
     if result.returncode:
-        last = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (result.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         raise Unusable(f"git {arguments[0]} failed: {last}")
     return result.stdout
 
 
 def is_git_address(source: str) -> bool:
-    """Whether `source` names a repository to clone rather than a path."""
+    """Return whether `source` names a repository to clone rather than a path."""
     return bool(re.match(r"(\w+://|git@|[\w.-]+@[\w.-]+:)", source)) or source.endswith(".git")
 
 
 def fetch(address: str, version: str, directory: Path) -> str:
-    """Check `version` (branch, tag or commit) of a repository out into `directory`; return its commit."""
+    """Check out `version` (branch, tag or commit) of a repository into `directory`; return its commit."""
     git("init", "--quiet", str(directory))
     # Submodules may have addresses that are relative to this one.
     git("remote", "add", "origin", address, cwd=directory)
     try:
         git("fetch", "--quiet", "--depth", "1", address, version, cwd=directory)
     except Unusable:
-        # Not every server hands out a commit by its hash; then everything is fetched.
+        # Some servers refuse to serve a commit by its hash; then fetch everything.
         git("fetch", "--quiet", "--tags", address, "+refs/heads/*:refs/remotes/origin/*", cwd=directory)
         git("checkout", "--quiet", "--detach", version, cwd=directory)
     else:
@@ -65,7 +65,7 @@ def fetch(address: str, version: str, directory: Path) -> str:
 
 
 def require_submodules(directory: Path) -> None:
-    """Refuse a source whose submodules are not there: git leaves an empty directory, and so do archives."""
+    """Refuse a source whose submodules are missing: git and archives leave empty directories in their place."""
     modules = directory / ".gitmodules"
     if not modules.is_file():
         return
@@ -76,12 +76,12 @@ def require_submodules(directory: Path) -> None:
 
 
 def extract(archive: Path, directory: Path) -> Path:
-    """Unpack `archive` into `directory`; return where the project begins (inside a single top folder, if so)."""
+    """Unpack `archive` into `directory`; return the project's root: the single top folder, if there is one."""
     try:
         if archive.suffix == ".zip":
             shutil.unpack_archive(archive, directory)
         else:
-            # GNU tar itself keeps names out that lead elsewhere; tarfile does so from Python 3.11.4 on only.
+            # GNU tar keeps every file inside the directory; tarfile does so only since Python 3.11.4.
             command = ["tar", "--extract", "--no-same-owner", f"--file={archive}", f"--directory={directory}"]
             subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError, shutil.ReadError) as error:
@@ -93,13 +93,13 @@ def extract(archive: Path, directory: Path) -> Path:
 def files_of(directory: Path) -> list[Path]:
     """The files below `directory` that its .gitignore files don't exclude, relative and sorted."""
     with tempfile.TemporaryDirectory() as scratch:
-        # A repository of our own beside it: the same rules hold in and outside the user's repository.
+        # A separate repository, so that the same rules apply inside and outside the user's repository.
         git("init", "--quiet", "--bare", scratch)
         place = ["-c", "core.excludesFile=/dev/null", f"--git-dir={scratch}", f"--work-tree={directory}"]
         rules = ["--exclude-standard", *(f"--exclude={pattern}" for pattern in NEVER)]
         listed = git(*place, "ls-files", "-z", "--others", *rules, cwd=directory)
     if (directory / ".git").exists():
-        # What the user's repository tracks belongs to the source, whatever .gitignore says of it since.
+        # Files that the user's repository tracks belong to the source, even if .gitignore excludes them now.
         tracked = git("-c", "safe.directory=*", "ls-files", "-z", "--cached", cwd=directory).split("\0")
         listed += "\0" + "\0".join(name for name in tracked if (directory / name).is_file())
     paths = set()
@@ -113,8 +113,8 @@ def files_of(directory: Path) -> list[Path]:
 def write_bundle(directory: Path, file: io.BufferedIOBase) -> dict[str, str]:
     """Write the files of `directory` to a tar archive; return {path: SHA-256 of its content, or its link's target}.
 
-    Names are sorted; owners, times and all of the modes but the executable bit are left out, so that the same files
-    give the same bytes wherever and whenever.
+    Names are sorted; owners, times and all mode bits except the executable bit are left out, so that the same files
+    always give the same bytes.
     """
     sources = {}
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -130,7 +130,7 @@ def write_bundle(directory: Path, file: io.BufferedIOBase) -> dict[str, str]:
             elif stat.S_ISREG(status.st_mode):
                 content = (directory / path).read_bytes()
                 if content.startswith(LFS_POINTER):
-                    raise Unusable(f"{directory / path} is a pointer of Git LFS: run 'git lfs install' and 'git lfs pull' there.")
+                    raise Unusable(f"{directory / path} is a Git LFS pointer: run 'git lfs install' and 'git lfs pull' there.")
                 entry.size, entry.mode = len(content), 0o755 if status.st_mode & stat.S_IXUSR else 0o644
                 archive.addfile(entry, io.BytesIO(content))
                 sources[entry.name] = hashlib.sha256(content).hexdigest() + ("+x" if entry.mode == 0o755 else "")
@@ -138,7 +138,7 @@ def write_bundle(directory: Path, file: io.BufferedIOBase) -> dict[str, str]:
 
 
 def requirements_of(project: Path, wanted: str) -> dict:
-    """Which file names the app's packages, of which kind it is, its text with what it includes, and a warning if it pins nothing."""
+    """Return the file that lists the app's packages, its kind, its text with its includes, and a warning if it pins nothing."""
     name = wanted or next((name for name in REQUIREMENTS if (project / name).is_file()), "")
     if not name or not (project / name).is_file():
         missing = wanted or " or ".join(REQUIREMENTS)
@@ -151,20 +151,20 @@ def requirements_of(project: Path, wanted: str) -> dict:
         return facts | {"requirements_kind": "hashed"}
     warning = (
         f"{name} does not pin every package with a hash, so each new environment may hold other packages: "
-        f"make a lock with 'uv pip compile --generate-hashes'."
+        f"make a lock file with 'uv pip compile --generate-hashes'."
     )
     return facts | {"requirements_kind": "unpinned", "warnings": [warning]}
 
 
 def included_text(path: Path, seen: frozenset[Path] = frozenset()) -> str:
-    """The text of a requirements file with the files that it includes by -r in their places, each once."""
+    """Return the text of a requirements file, with each file that it includes by -r inserted in place, once."""
     if path in seen:
         return ""
     lines = []
     for line in path.read_text().splitlines():
         include = re.match(r"(?:-r|--requirement)[ =]?\s*(\S+)", line)
         if include and not (path.parent / include[1]).is_file():
-            raise Unusable(f"{path} includes {include[1]}, which is not there.")
+            raise Unusable(f"{path} includes {include[1]}, which does not exist.")
         lines.append(included_text(path.parent / include[1], seen | {path}) if include else line)
     return "\n".join(lines) + "\n"
 
@@ -183,11 +183,11 @@ def bundle(source: str, version: str, project_dir: str, requirements: str, place
         elif source.endswith(ARCHIVES):
             directory = extract(directory, Path(scratch))
         elif not directory.is_dir():
-            raise Unusable(f"django_asgi_source {source} is no directory, git address or archive on this machine.")
+            raise Unusable(f"django_asgi_source {source} is not a directory, git address or archive on this machine.")
         require_submodules(directory)
         project = directory / project_dir
         if not (project / "manage.py").is_file():
-            raise Unusable(f"There is no manage.py in {project}: set django_asgi_project_dir to where it lies.")
+            raise Unusable(f"There is no manage.py in {project}: set django_asgi_project_dir to its directory.")
         facts = requirements_of(project, requirements)
         buffer = io.BytesIO()
         sources = write_bundle(directory, buffer)

@@ -1,7 +1,7 @@
-"""Action: have Debian packages installed; asks dpkg first, because apt takes seconds to find that nothing is missing.
+"""Action: install Debian packages; queries dpkg first, because apt takes seconds to find that nothing is missing.
 
 Arguments: `names`, `cache_valid_time` (seconds for which the host's package lists count as fresh). Returns `missing`, the packages
-that were not installed, and `present`, whether all are now; in check mode nothing is installed, and `msg` names what would be.
+that were not installed, and `present`, whether all are installed now; check mode installs nothing, and `msg` names what would be.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 
 
 def installed(output: str) -> set[str]:
-    """Return the names of the packages that dpkg-query has printed as installed."""
+    """Return the names of the packages that dpkg-query reports as installed."""
     return {name for name, _, state in (line.partition(" ") for line in output.splitlines()) if state == "installed"}
 
 
@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         names = self._task.args["names"]
         query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n", *names]
-        # It fails where it does not know one of them, and prints the others all the same.
+        # It fails if it does not know one of the packages, but still prints the others.
         output = self._low_level_execute_command(shlex.join(query))["stdout"]
         missing = [name for name in names if name not in installed(output)]
         if not missing:

@@ -1,7 +1,7 @@
-"""Action: refuse an inventory whose variables can't work, all faults at once, on the controller alone.
+"""Action: refuse an inventory whose variables can't work; reports all faults at once and contacts no host.
 
-Arguments: `roles`, the names of roles of this collection, and `variables`, for which of their variables it is, by default all.
-They are taken as a play has them, with the defaults of the argument specs; no host is asked, and no secret is shown.
+Arguments: `roles`, names of roles of this collection, and `variables`, which of their variables to check, by default all.
+Values are those of the play, or else the defaults of the argument specs; no secret is shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ansible_collections.django_asgi.site.plugins.module_utils.rules import Faul
 
 try:
     from ansible.template import trust_as_template
-except ImportError:  # ansible-core before 2.19 takes each text for a template
+except ImportError:  # ansible-core before 2.19 treats every text as a template
 
     def trust_as_template(value: str) -> str:
         """Return the text as it is."""
@@ -28,7 +28,7 @@ MODULE_UTILS = "ansible_collections.django_asgi.site.plugins.module_utils"
 
 
 def read(role: str) -> tuple[dict, dict, set[str]]:
-    """Return a role's options by name, its rules, and all names that it knows, those of other entry points included."""
+    """Return a role's options by name, its rules, and all names that it accepts, including those of other entry points."""
     entries = yaml.safe_load((ROLES / role / "meta/argument_specs.yml").read_text())["argument_specs"]
     rules = yaml.safe_load((ROLES / role / "vars/rules.yml").read_text())
     known = {name for entry in entries.values() for name in entry.get("options", {})} | {
@@ -39,7 +39,7 @@ def read(role: str) -> tuple[dict, dict, set[str]]:
 
 
 def faults(role: str, variables: dict, inventory: dict, only: list[str] | None = None) -> list[Fault]:
-    """Return everything that is wrong with a role's variables, or with `only` some of them; their templates are filled in.
+    """Return all faults of a role's variables, whose templates are filled in already; `only` limits the check to some.
 
     See the role's module_utils for `inventory`.
     """
@@ -49,7 +49,7 @@ def faults(role: str, variables: dict, inventory: dict, only: list[str] | None =
     given = {name: value for name, value in variables.items() if name.startswith(f"{role}_")}
     found = [unknown(name, known, role) for name in sorted(given.keys() - known)]
     found += check(specs, rules, given)
-    # What a value has to do with another one can only be said of sound ones.
+    # Rules between variables need values that are valid on their own.
     if not [fault for fault in found if fault.variable.partition(":")[0] in specs]:
         found += importlib.import_module(f"{MODULE_UTILS}.{role}").faults(typed(specs, given), inventory)
     return found
@@ -78,7 +78,7 @@ class ActionModule(ActionBase):
         return {"changed": False}
 
     def _values(self, role: str, task_vars: dict, only: list[str] | None) -> tuple[dict, list[Fault]]:
-        """The role's variables with their templates filled in, and the faults of those where that is impossible."""
+        """Return the role's variables with their templates filled in, and a fault for each one where that fails."""
         specs, _, _ = read(role)
         defaults = {name: _trusted(spec["default"]) for name, spec in specs.items() if "default" in spec}
         self._templar.available_variables = defaults | task_vars
@@ -94,7 +94,7 @@ class ActionModule(ActionBase):
 
 
 def _trusted(value: object) -> object:
-    """A default with its templates marked as such."""
+    """Return a default with its texts marked as templates."""
     if isinstance(value, str):
         return trust_as_template(value)
     if isinstance(value, dict):

@@ -11,7 +11,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip archive can hold
 
 
 def zipapp(package: Path) -> bytes:
-    """The executable archive of `package`, started by its `__main__.py`."""
+    """Return the executable archive of `package`, started by its `__main__.py`."""
     buffer = io.BytesIO(b"#!/usr/bin/python3\n")
     buffer.seek(0, io.SEEK_END)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:

@@ -1,4 +1,4 @@
-"""The filter that makes a command which its reader can paste."""
+"""Filter: a command to paste, which runs another playbook with this run's inventory and options."""
 
 import shlex
 from pathlib import Path
@@ -8,8 +8,8 @@ from ansible import context
 
 COLLECTION = "django_asgi.site"
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
-# What a run needs to reach the same hosts: option, its name in Ansible's arguments, what it is when it was not given.
-# Extra variables are not among them: they may hold secrets, and orders for this run alone.
+# What a run needs to reach the same hosts: the option, its name in Ansible's arguments, its value if it was not given.
+# Extra variables are left out: they may hold secrets, or settings for this run only.
 OPTIONS = (
     ("-i", "inventory", C.DEFAULT_HOST_LIST),
     ("--limit", "subset", C.DEFAULT_SUBSET),
@@ -26,9 +26,9 @@ OPTIONS = (
 
 
 def command(playbook, *variables):
-    """The command that runs one of the collection's playbooks with extra `variables` ("name=value") on the hosts of this run.
+    """Return the command that runs one of the collection's playbooks with extra `variables` ("name=value") on this run's hosts.
 
-    The playbook is named as that of this run was: by the collection's name, or by its path.
+    It names the playbook as this run's was named: by the collection's name, or by its path.
     """
     words = ["ansible-playbook"]
     for option, name, unset in OPTIONS:
@@ -46,7 +46,7 @@ def command(playbook, *variables):
 
 
 def _from_here(value):
-    """A path as one types it in the working directory; anything else as it is."""
+    """Return a path relative to the working directory if it is below that; anything else unchanged."""
     here = f"{Path.cwd()}/"
     return str(value).removeprefix(here)
 

@@ -6,10 +6,10 @@ import json
 
 
 def release_name(parts, secrets, key):
-    """Name a release by a digest of what it is made of.
+    """Return the name of a release: a digest of its parts and secrets.
 
-    `parts` is anything that JSON can hold, `secrets` the app's secret variables, `key` the fleet's key (hex). Returns
-    12 hexadecimal digits. The secrets enter through HMAC-SHA256 (RFC 2104), so without the key the name tells nothing
+    `parts` is any JSON value, `secrets` the app's secret variables, `key` the fleet's key (hex). Returns
+    12 hexadecimal digits. The secrets enter through HMAC-SHA256 (RFC 2104), so without the key the name reveals nothing
     about them.
     """
     public = json.dumps(parts, sort_keys=True).encode()
@@ -20,8 +20,8 @@ def release_name(parts, secrets, key):
 def hosts_behind(fleet, releases, beat_host):
     """Return the names of the hosts on which a deploy has something to do.
 
-    `fleet` is what each host has reported, `releases` the release that each is to have (heterogeneous hosts have different
-    ones), both by host name; `beat_host` is the host that is to run the fleet's beat, empty for none.
+    `fleet` is what each host has reported, `releases` the release that each should have (heterogeneous hosts have different
+    ones), both by host name; `beat_host` is the host that should run the fleet's beat, empty for none.
     """
     return [
         name
@@ -33,17 +33,17 @@ def hosts_behind(fleet, releases, beat_host):
 def fleet_key(fleet):
     """Return the key that names the fleet's releases: that of the first host with a release, or else of the first host.
 
-    `fleet` is what each host has reported, by host name. A new first host would otherwise name every release anew.
+    `fleet` is what each host has reported, by host name. Otherwise a new first host would rename every release.
     """
     keys = [host["key"] for host in sorted(fleet.values(), key=lambda host: not host["live"]) if host["key"]]
     return keys[0] if keys else ""
 
 
 def way_back(fleet, wanted):
-    """Return where a rollback of the whole fleet goes: {release, fault}, one of them empty.
+    """Return the target of a rollback of the whole fleet: {release, fault}, one of them empty.
 
-    `fleet` is what each host has reported, by host name; `wanted` is how the release's id begins, empty for the one before
-    the live one. A fault is a sentence that names the hosts that have no such release, or another one.
+    `fleet` is what each host has reported, by host name; `wanted` is the beginning of the release's id, or empty for the
+    release before the live one. A fault is a sentence that names the hosts without that release, or with a different one.
     """
     found = {}
     for name, host in fleet.items():
@@ -51,15 +51,16 @@ def way_back(fleet, wanted):
         found[name] = matches[0] if len(matches) == 1 and matches[0] else ""
     if wanted and not all(found.values()):
         without = ", ".join(name for name, release in found.items() if not release)
-        return {"release": "", "fault": f"Not exactly one release {wanted} has been live on {without}. {_releases_of(fleet)}"}
+        fault = f"No single release that begins with {wanted} has been live on {without}. {_releases_of(fleet)}"
+        return {"release": "", "fault": fault}
     if not any(found.values()):
         return {"release": "", "fault": f"No host has a release before the live one. {_releases_of(fleet)}"}
     if len(set(found.values())) > 1:
         ways = "; ".join(f"{name} would return to {release or 'none'}" for name, release in found.items())
         return {
             "release": "",
-            "fault": f"The hosts do not agree on the release before the live one: {ways}. Name one of those that all have with"
-            f" -e django_asgi_release=ID, or deploy to the hosts that lack it. {_releases_of(fleet)}",
+            "fault": f"The hosts do not agree on the release before the live one: {ways}. Choose a release that all hosts have"
+            f" with -e django_asgi_release=ID, or deploy to the hosts that lack it. {_releases_of(fleet)}",
         }
     return {"release": next(iter(found.values())), "fault": ""}
 

@@ -1,4 +1,4 @@
-"""What an inventory's variables of the role django_asgi have to do with each other."""
+"""Rules between the variables of the role django_asgi."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from ansible_collections.django_asgi.site.plugins.module_utils.rules import Fault, wrong
 
-# What asgictl itself sets in the app's environment.
+# Variables that asgictl itself sets in the app's environment.
 RESERVED = ("DJANGO_SETTINGS_MODULE", "STATIC_ROOT", "STATE_DIRECTORY", "APP_RELEASE", "WEB_CONCURRENCY")
 MOST_WORKERS = 128
 SHORTEST_SECRET = 4
 
 
 def faults(values: dict, inventory: dict) -> Iterator[Fault]:
-    """Yield what is wrong with values that are sound by themselves.
+    """Yield the faults of values that are valid on their own.
 
-    `inventory` has its `hosts`, those `played`, and the `directory` at which relative paths begin.
+    `inventory` has its `hosts`, those `played`, and the `directory` that relative paths start from.
     """
     yield from _of_variables(values)
     yield from _of_hosts(values, inventory["hosts"])
@@ -36,7 +36,7 @@ def _of_variables(values: dict) -> Iterator[Fault]:
         yield wrong(
             "django_asgi_env",
             name,
-            f"names that are neither the role's own ({', '.join(RESERVED)}) nor in django_asgi_secrets too",
+            f"names that are neither the role's own ({', '.join(RESERVED)}) nor in django_asgi_secrets",
             "has",
         )
     for name in secret.keys() & set(RESERVED):
@@ -51,7 +51,7 @@ def _of_hosts(values: dict, hosts: list[str]) -> Iterator[Fault]:
     for name, other in (("celery_beat_host", "celery_app"), ("backup_host", "backup_unit")):
         host = values[f"django_asgi_{name}"]
         if host and (host not in hosts or not values[f"django_asgi_{other}"]):
-            yield wrong(f"django_asgi_{name}", host, f"a host of the inventory, and django_asgi_{other} with it")
+            yield wrong(f"django_asgi_{name}", host, f"a host of the inventory, and django_asgi_{other} set")
 
 
 def _of_pools(values: dict, hosts: int) -> Iterator[Fault]:
@@ -64,7 +64,7 @@ def _of_pools(values: dict, hosts: int) -> Iterator[Fault]:
         yield wrong(
             "django_asgi_database_pool",
             values["django_asgi_database_pool"],
-            f"so much that all pools together stay within django_asgi_database_max_connections, {most}; they come to {pooled} "
+            f"a size that keeps all pools together within django_asgi_database_max_connections, {most}; they come to {pooled} "
             "(django_asgi_workers and Celery's processes, times hosts, times two releases during a deploy"
             + ("; auto counts as 128 workers: give a number)" if automatic else ")"),
         )

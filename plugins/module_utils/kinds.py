@@ -1,4 +1,4 @@
-"""What a value of an inventory may be: a kind has a test, and the words for what it expects."""
+"""Kinds of values in an inventory: each has a test, and the words for what it expects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SWITCHES = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 @dataclass(frozen=True)
 class Kind:
-    """`accepts` tells whether a value will do, `expected` completes the words "expected …"; a secret is never shown."""
+    """`accepts` returns whether a value is valid, `expected` completes the words "expected …"; a secret is never shown."""
 
     expected: str
     accepts: Callable[[object], bool]
@@ -70,7 +70,7 @@ KINDS = {
     "port": whole_number(1, 65535),
     "port_or_none": whole_number(0, 65535),
     "any": Kind("a value", lambda value: value is not None),
-    "string": Kind("text, so in quotes where YAML would read a number", lambda value: isinstance(value, str)),
+    "string": Kind("text, so in quotes if YAML would read a number", lambda value: isinstance(value, str)),
     "scalar": Kind("a text on one line, a number, true or false", _is_scalar),
     "line": text(r'[^"$\\\n]*', "one line without quotation marks, backslashes and $"),
     "password": Kind("text (in quotes) of at least 8 characters, on one line", _is_password, secret=True),
@@ -91,7 +91,7 @@ KINDS = {
     "nginx_time": text("[0-9]+(ms|s|m|h)", "an nginx time such as 500ms, 10s, 5m or 1h"),
     "nginx_size": text("[0-9]+[kKmMgG]?", "an nginx size such as 0, 512, 8k or 10m"),
     "nginx_buffer": text("[1-9][0-9]*[kKmM]?", "an nginx size above 0 such as 512, 8k or 1m"),
-    "span": text("[0-9]+ ?(s|sec|m|min|h|hours|d|days)?", "a time of systemd's such as 90s, 30min or 4h"),
+    "span": text("[0-9]+ ?(s|sec|m|min|h|hours|d|days)?", "a systemd time such as 90s, 30min or 4h"),
     "memory": text(r"[0-9]+(\.[0-9]+)?[KMGT%]?", "a size such as 800M or 1.5G, or a share such as 50%"),
     "module": text(r"[A-Za-z_][\w.]*", "a module's dotted name, such as config.settings"),
     "variable_name": text("[A-Za-z_][A-Za-z0-9_]*", "a name of letters, digits and underscores"),

@@ -1,11 +1,11 @@
 """Check a role's variables against its argument spec and its rules.
 
-The spec says what there is: types, defaults, choices, secrets. A role's vars/rules.yml says what the spec can't, as data:
+The spec states types, defaults, choices and secrets. A role's vars/rules.yml states what the spec can't, as data:
 
     name_of_a_variable: port                        a kind; "port?" accepts an empty value too
     name_of_a_variable: {range: [1, 9], unit: seconds, or: [auto]}
     name_of_a_variable: {text: "[a-z]+", expected: a word}
-    name_of_a_list: {each: network, least: 1}       a kind alone holds for each element as well
+    name_of_a_list: {each: network, least: 1}       a bare kind applies to each element as well
     name_of_a_dictionary: {keys: header, values: line}      with secret: true its values are never shown
     name_of_a_list: {entries: {name: sql_name, port: port?}, required: [name], unique: [name], least: 1}
 """
@@ -23,13 +23,13 @@ TRUE = ("true", "yes", "on", "1")
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a variable, and what is expected; never a secret."""
+    """The problem of a variable, and what is expected; never shows a secret."""
 
     variable: str
     problem: str
 
     def __str__(self) -> str:
-        """The sentence."""
+        """Return the fault as a sentence."""
         return f"{self.variable} {self.problem}" + ("" if self.problem.endswith("?") else ".")
 
 
@@ -42,7 +42,7 @@ def wrong(variable: str, value: object, expected: str, verb: str = "is", secret:
 def unknown(name: str, known: Collection[str], role: str) -> Fault:
     """Return the fault of a variable that the role does not have."""
     close = difflib.get_close_matches(name.removeprefix(role), [one.removeprefix(role) for one in known], 1)
-    return Fault(name, f"is no variable of the role {role}" + (f"; did you mean {role}{close[0]}?" if close else ""))
+    return Fault(name, f"is not a variable of the role {role}" + (f"; did you mean {role}{close[0]}?" if close else ""))
 
 
 def check(specs: dict, rules: dict, given: dict) -> Iterator[Fault]:
@@ -58,7 +58,7 @@ def check(specs: dict, rules: dict, given: dict) -> Iterator[Fault]:
 
 
 def typed(specs: dict, given: dict) -> dict:
-    """Return sound values in their own types: what was text for a number or a switch is one, a lone element is a list."""
+    """Return valid values in their own types: text becomes a number or a switch, a single element becomes a list."""
     return {name: _typed(specs[name].get("type", "str"), value) for name, value in given.items() if name in specs}
 
 
@@ -73,7 +73,7 @@ def _typed(kind: str, value: object) -> object:
 
 
 def _rule_of(spec: dict, rule: object) -> object:
-    """The rule of a variable: the spec's own where it says enough."""
+    """Return the rule of a variable; the spec's own if that is enough."""
     if spec.get("type") == "bool":
         return SWITCH
     if rule is None and "choices" in spec:
@@ -82,7 +82,7 @@ def _rule_of(spec: dict, rule: object) -> object:
 
 
 def _check_type(name: str, spec: dict, value: object, secret: bool) -> list[Fault]:
-    """A list or a dictionary has to be one; a lone text may stand for a list of it."""
+    """Return the fault of a value that lacks its spec's shape; a single value counts as a list of one."""
     expected = {"list": "a list", "dict": "names and their values (a dictionary)"}.get(spec.get("type"))
     fits = {"list": not isinstance(value, dict) and value is not None, "dict": isinstance(value, dict)}
     if expected and not fits[spec["type"]]:
@@ -93,7 +93,7 @@ def _check_type(name: str, spec: dict, value: object, secret: bool) -> list[Faul
 
 
 def _kind(rule: object) -> tuple[Kind, bool]:
-    """A simple rule's kind, and whether an empty value will do as well."""
+    """Return a simple rule's kind, and whether an empty value is valid too."""
     if isinstance(rule, Kind):
         return rule, False
     if isinstance(rule, str):
@@ -135,7 +135,7 @@ def _check_entries(name: str, rule: dict, value: object) -> Iterator[Fault]:
     entries = value if isinstance(value, list) else [value]
     if len(entries) < rule.get("least", 0) or not all(isinstance(entry, dict) for entry in entries):
         least = f" of at least {rule['least']}" if "least" in rule else ""
-        yield Fault(name, f"is no list{least}; expected entries, each with {', '.join(rule['required'])}")
+        yield Fault(name, f"is not a list{least}; expected entries, each with {', '.join(rule['required'])}")
         return
     for entry in entries:
         where = f"{name}: {entry.get('name') or 'an entry'}"

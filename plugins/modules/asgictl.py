@@ -14,7 +14,7 @@ module: asgictl
 short_description: Carry out one step of a release on the host
 description:
   - Calls the on-host program asgictl, which holds the state machine of an app's releases.
-  - An action plugin of the same name runs on the controller; it adds who is calling.
+  - An action plugin of the same name runs on the controller; it adds the caller's token.
   - In check mode only the steps facts, plan and status run; the others report a change.
 options:
   app:
@@ -39,7 +39,7 @@ options:
     description: A bundle on the controller, which the action plugin brings to the host, for the step stage.
     type: str
   token:
-    description: Which deploy this step is part of; the action plugin fills it in.
+    description: Token of the deploy that this step is part of; the action plugin fills it in.
     type: str
 author: The django_asgi role
 """
@@ -49,12 +49,12 @@ READS = {"facts", "plan", "status"}
 NOTHING_THERE = {"live": None, "previous": None, "serves": False, "order": [], "beat": False, "key": "", "workers_auto": 0}
 
 
-# How often a long step looks whether its caller is still there.
+# Seconds between two checks whether the caller of a long step is still there.
 CALLER_SECONDS = 1
 
 
 def run(command, request):
-    """Run asgictl with a request; return its exit code, output and errors, or end it when nobody waits for them any more."""
+    """Run asgictl with a request; return its exit code, output and errors, or end it if the caller no longer waits."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -62,21 +62,21 @@ def run(command, request):
             try:
                 return (*process.communicate(request, timeout=CALLER_SECONDS), process.returncode)
             except subprocess.TimeoutExpired:
-                # It is on its way, and can't be sent twice.
+                # The request has been sent, and can't be sent twice.
                 request = None
                 if not caller_waits():
                     os.killpg(process.pid, signal.SIGTERM)
 
 
 def caller_waits():
-    """Whether the controller still reads this module's output: after Ctrl-C, or without a network, it does not."""
+    """Return whether the controller still reads this module's output: after Ctrl-C, or without a network, it does not."""
     output = select.poll()
     output.register(1, 0)
     return not output.poll(0)
 
 
 def main():
-    """Run the step and return what asgictl answers."""
+    """Run the step and return asgictl's answer."""
     module = AnsibleModule(
         argument_spec={
             "app": {"type": "str", "required": True},
@@ -90,7 +90,7 @@ def main():
         supports_check_mode=True,
     )
     parameters = module.params
-    # In place of all arguments, which Ansible would add to the answer.
+    # Replaces the arguments that Ansible would add to the answer.
     shown = {"invocation": {"module_args": {"app": parameters["app"], "do": parameters["do"]}}}
     if module.check_mode and parameters["do"] not in READS:
         module.exit_json(changed=True, **shown)
@@ -105,7 +105,7 @@ def main():
     try:
         answer = json.loads(output)
     except ValueError:
-        last = ((errors or output).strip().splitlines() or ["it said nothing"])[-1]
+        last = ((errors or output).strip().splitlines() or ["it printed nothing"])[-1]
         module.fail_json(msg=f"asgictl stopped in the step {parameters['do']}: {last}\n{errors}", **shown)
     for warning in answer.pop("warnings", []):
         module.warn(warning)
