@@ -13,7 +13,7 @@ setup: ## Install system packages for the lab and the pinned tools in .venv
 demo: ## Deploy the sample project on a lab host: http://127.0.0.1:8080/ (DEMO_PORT=8080, DEMO_HTTPS_PORT=8443)
 	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py && .venv/bin/python tools/demo.py --since $$since
 
-test: ## Everything: lint, unit, every molecule scenario, two at a time (LANES=1; FROM=fleet goes on from there)
+test: ## Everything: lint, unit, every molecule scenario, two at a time (LANES=1; FROM=fleet continues from there)
 	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py --since $$since $(if $(LANES),--lanes $(LANES)) $(if $(FROM),--from $(FROM)) all
 
 lint: checks ## ansible-lint (production profile; only what has changed since it passed), yamllint, ruff
@@ -22,26 +22,26 @@ lint: checks ## ansible-lint (production profile; only what has changed since it
 unit: checks ## Tests that need no host
 	@:
 
-# One run for both, so that they share the cores.
+# One run for lint and unit, so that they share the cores.
 checks:
 	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py --since $$since $(or $(filter lint unit,$(MAKECMDGOALS)),lint unit)
 
 molecule: ## One scenario: make molecule SCENARIO=default
 	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py --since $$since molecule/$(SCENARIO)
 
-bench: ## What a request costs at the worker and at nginx, on the lab host of make demo
+bench: ## Measure a request's processor time at the worker and at nginx, on the lab host of make demo
 	@$(PYTHON) tools/setup.py && .venv/bin/python bench/serving.py
 
 scale: ## 2,000 WebSockets and 200 requests a second at once, on the lab host of make demo
 	@$(PYTHON) tools/setup.py && .venv/bin/python bench/scale.py
 
-requirements: ## Pin requirements.in anew into requirements.txt
+requirements: ## Update the pins in requirements.txt from requirements.in
 	@$(PYTHON) tools/setup.py && UV_SYSTEM_CERTS=true uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' requirements.in --output-file requirements.txt
 
 docs: ## Write the tables of variables into the roles' README files
 	@$(PYTHON) tools/setup.py && .venv/bin/python tools/document.py
 
-clean: ## Take away all that the other targets made, save system packages
+clean: ## Remove everything that the other targets created except system packages
 	@$(PYTHON) tools/clean.py
 
 .PHONY: help setup demo test lint unit checks molecule bench scale requirements docs clean

@@ -1,8 +1,8 @@
-"""2,000 WebSockets that echo and 200 requests a second at once: errors, latency, and what a WebSocket takes.
+"""2,000 WebSockets that echo and 200 requests a second at once: errors, latency, and memory per WebSocket.
 
 `make scale` runs this against the lab host that `make demo` has booted, and ends with exit code 1 after any error. Times
-count from the moment at which something was due, so what waits in the client or in a queue is not left out. The client
-shares the machine's cores with the host: its own part is printed too.
+count from the moment when something was due, so they include waiting in the client or in a queue. The client shares the
+machine's cores with the host, so its own part is printed too.
 """
 
 import argparse
@@ -26,7 +26,7 @@ sys.path += [str(ROOT / "tools"), str(ROOT / "molecule/shared")]
 from demo import lab_host
 from traffic.wire import Connection, Failed
 
-# Seconds that tell a wait from a hang.
+# Seconds after which a wait counts as a hang.
 PATIENCE = 60
 OPENED_AT_ONCE = 50
 HELLO = {"message": "Hello from DRF with Uvicorn!"}
@@ -61,7 +61,7 @@ class Measured:
 
 
 class Load:
-    """A client of one site, which begins everything when it is due, however slowly the rest is answered."""
+    """A client of one site that begins everything when it is due, even if earlier answers are slow."""
 
     def __init__(self, place: str, options: argparse.Namespace) -> None:
         self.place = place
@@ -94,7 +94,7 @@ class Load:
                 group.create_task(one())
 
     async def run(self, seconds: float) -> None:
-        """Send requests and texts for so many seconds, and wait for the last answers."""
+        """Send requests and texts for that many seconds, and wait for the last answers."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for number, websocket in enumerate(self.websockets):
@@ -112,7 +112,7 @@ class Load:
             connection.close()
 
     async def _converse(self, websocket: ClientConnection, due: float, end: float) -> None:
-        """Send a text whenever it is due, and see that it is what comes back."""
+        """Send a text whenever it is due, and require that it comes back."""
         while due < end:
             await asyncio.sleep(due - time.monotonic())
             text = f"due {due}"
@@ -130,7 +130,7 @@ class Load:
             due += self.options.echo_every
 
     async def _request(self, due: float) -> None:
-        """Ask for the greeting, on a kept connection if one is free."""
+        """Request the greeting, on a kept connection if one is free."""
         connection = self.kept.pop() if self.kept else Connection(("127.0.0.1", int(self.place.partition(":")[2])))
         try:
             async with asyncio.timeout(PATIENCE):
@@ -158,7 +158,7 @@ def run(host: tuple[str, Path], *command: str, text: str = "") -> str:
 
 
 def probe(host: tuple[str, Path]) -> dict:
-    """What the host's processes hold and have spent, and what this one and the machine have spent."""
+    """Return memory and processor time of the host's processes, and processor time of this one and the machine."""
     on_host = json.loads(run(host, "python3", "-", text=PROBE))
     ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:8]]
     busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
@@ -166,11 +166,11 @@ def probe(host: tuple[str, Path]) -> dict:
 
 
 async def measure(place: str, host: tuple[str, Path], options: argparse.Namespace) -> Load:
-    """Make the load and print what it showed."""
+    """Run the load and print the results; return it."""
     load = Load(place, options)
     # Memory that an earlier run has left free would hide what a WebSocket takes.
     run(host, "systemctl", "restart", "nginx", "'sample@*.service'")
-    # What a first request or WebSocket makes a worker load is not the price of the next.
+    # A worker's first request and WebSocket load modules, which the later ones don't.
     warming = Load(place, argparse.Namespace(**vars(options) | {"websockets": 50}))
     await warming.open()
     await warming.run(3)
@@ -203,10 +203,10 @@ def main() -> int:
     """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--websockets", type=int, default=2000, help="open at once (default: %(default)s)")
-    parser.add_argument("--echo-every", type=float, default=5, help="seconds between two texts of one (default: %(default)s)")
+    parser.add_argument("--echo-every", type=float, default=5, help="seconds between a WebSocket's texts (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=200, help="requests a second of /api/hello/ (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=60, help="how long (default: %(default)s)")
-    parser.add_argument("--idle", type=float, default=10, help="seconds that they are idle first (default: %(default)s)")
+    parser.add_argument("--idle", type=float, default=10, help="seconds of idling before the load (default: %(default)s)")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""What a request costs, in processor time: at the app's workers directly, at the workers behind nginx, and at nginx.
+"""Processor time of a request: at the app's workers directly, at the workers behind nginx, and at nginx.
 
 `make bench` runs this on the lab host that `make demo` has booted. Processor time is the kernel's own count
 (/proc/<pid>/schedstat, nanoseconds), so other load on the machine hardly disturbs it.
@@ -55,7 +55,7 @@ print(json.dumps(result))
 def main() -> int:
     """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--path", default="/api/hello/", help="what is asked for")
+    parser.add_argument("--path", default="/api/hello/", help="the path to request")
     parser.add_argument("--requests", type=int, default=8000, help="how many requests each way")
     options = parser.parse_args()
     command = [Path(sys.executable).parent / "ansible", "app", "--module-name", "ansible.builtin.command"]
@@ -70,7 +70,7 @@ def main() -> int:
     measured = json.loads(next(iter(answers.values()))["stdout"])
     direct, (behind, nginx) = measured["direct"][0], measured["edge"]
     print(f"processor time a request, GET {options.path}, {options.requests} requests each way")
-    print(f"  worker, asked directly      {direct:8.0f} µs")
+    print(f"  worker, called directly     {direct:8.0f} µs")
     print(f"  worker, behind nginx        {behind:8.0f} µs   {behind / direct - 1:+.1%}")
     print(f"  nginx                       {nginx:8.0f} µs")
     return 0

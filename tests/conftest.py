@@ -1,4 +1,4 @@
-"""What the unit tests share: a host in a directory, a systemd in memory, and the role's plugins as modules."""
+"""Fixtures of the unit tests: a host in a directory, a systemd in memory, and the collection's plugins as modules."""
 
 import importlib.util
 import sys
@@ -50,7 +50,7 @@ def short_path() -> Iterator[Path]:
 
 @pytest.fixture
 def app(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
-    """An app called shop on a host that lies in a directory; nothing is done as another user there."""
+    """An app called shop on a host that lies in a directory; nothing runs as another user there."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     app = App("shop", short_path)
     app.ensure_directories()
@@ -62,5 +62,5 @@ def app(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
 
 @pytest.fixture
 def systemd(app: App, monkeypatch: pytest.MonkeyPatch) -> Systemd:
-    """The systemd of that host, in memory; gates let everything pass but what is in its `fails_gate`."""
+    """The systemd of that host, in memory; gates pass everything except what is in its `fails_gate`."""
     return Systemd(app, monkeypatch)

@@ -25,13 +25,13 @@ ROLES = Path(__file__).resolve().parent.parent / "roles"
 
 @cache
 def _loader() -> DataLoader:
-    """Return the one DataLoader; conftest.py has the collection's plugins found."""
+    """Return the one DataLoader; conftest.py registers the collection's plugins."""
     _compile_once()
     return DataLoader()
 
 
 def _compile_once() -> None:
-    """Let Jinja keep what it has compiled: each Templar has an environment of its own and would compile all again."""
+    """Make Jinja keep compiled templates: each Templar has its own environment and would compile everything again."""
     compile_, compiled = Environment.compile, {}
 
     def compile_once(self: Environment, source: Any, *arguments: Any, **options: Any) -> Any:
@@ -58,7 +58,7 @@ def _mark(value: Any) -> Any:
 
 @cache
 def _load(path: Path) -> dict[str, Any]:
-    """Return the variables of a YAML file, which nobody may change; none if there is no such file."""
+    """Return the variables of a YAML file, which must not be changed; none if there is no such file."""
     return _mark(_loader().load_from_file(str(path)) or {}) if path.exists() else {}
 
 
@@ -95,9 +95,9 @@ def evaluate(role: str, expression: str, **variables: Any) -> Any:
 
 
 def faults(role: str, directory: str = "/", hosts: tuple[str, ...] = ("host0",), **variables: Any) -> str:
-    """Return what the validation says of a role's defaults and ``variables``, a line a fault.
+    """Return the faults that the validation finds in a role's defaults and ``variables``, one per line.
 
-    In: the role's name, where the inventory lies, its hosts, ``variables`` as inventory would set them.
+    In: the role's name, the inventory's directory, its hosts, ``variables`` as inventory would set them.
     """
     _loader()
     validated = importlib.import_module("ansible_collections.django_asgi.site.plugins.action.validated")

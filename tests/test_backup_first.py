@@ -1,4 +1,4 @@
-"""The backup before migrations: tasks/backup.yml with a systemctl, a journalctl and an asgictl that only pretend."""
+"""The backup before migrations: tasks/backup.yml with a fake systemctl, journalctl and asgictl."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-# Each host is a case: what is pending there, which unit is to back it up, and where.
+# Each host is a case: its pending migrations, and where its backup unit runs.
 HOSTS = {
     "clean": {"pending": []},
     "saved": {"pending": ["shop.0002_price"]},
@@ -34,7 +34,7 @@ echo "$1 $2 on $HOST" >> "$0.calls"
 [ "$2" != backup@broken.service ] || { echo "Job for $2 failed." >&2; exit 1; }
 """
 
-# Like journald, it has stored nothing for sure before it was synced.
+# Like journald, it guarantees an entry only after a sync.
 JOURNALCTL = """#!/bin/sh
 [ "$1" != --sync ] || exec touch "$0.synced"
 [ ! -e "$0.synced" ] || echo 'pg_dump: No space left'
@@ -54,7 +54,7 @@ PLAYBOOK = """
 
 
 class Run:
-    """What one run of the tasks did and said, a host for each case."""
+    """The results of one run of the tasks, a host for each case."""
 
     def __init__(self, directory: Path, role: Path) -> None:
         self.directory = directory
@@ -64,7 +64,7 @@ class Run:
         for name, text in {
             "systemctl": SYSTEMCTL,
             "journalctl": JOURNALCTL,
-            # It takes its input first: Ansible words it another way when it cannot write any more.
+            # It reads its input first: Ansible reports another error when it cannot write any more.
             "ssh": "#!/bin/sh\ncat >/dev/null\necho 'No route to host' >&2\nexit 255\n",
         }.items():
             (directory / name).write_text(text)
@@ -103,7 +103,7 @@ class Run:
         return (self.directory / f"{host}.migrated").exists()
 
     def failure(self, host: str) -> str:
-        """Why it did not."""
+        """Return the messages of the tasks that failed."""
         return "\n".join(hosts[host]["msg"] for hosts in self.results if hosts.get(host, {}).get("failed"))
 
 

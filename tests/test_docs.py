@@ -1,4 +1,4 @@
-"""The tables of variables in the roles' README files say what the roles' specifications say."""
+"""The tables of variables in the roles' README files match the roles' specifications."""
 
 import sys
 from pathlib import Path

@@ -134,7 +134,7 @@ class Instance:
         return self
 
     def get(self, path: str = "/", connection: http.client.HTTPConnection | None = None) -> http.client.HTTPResponse:
-        """Send a request; the answer's head is there, its body is still to be read."""
+        """Send a request; return the answer with its head read and its body unread."""
         connection = connection or UnixConnection(self.path, timeout=PATIENCE)
         connection.request("GET", path)
         return connection.getresponse()
@@ -165,7 +165,7 @@ def instance(role: Path) -> Iterator[Callable[..., Instance]]:
 
 
 class Drain:
-    """A worker that is told to stop while it has a long response, an idle connection and a WebSocket."""
+    """A worker that gets SIGTERM while it has a long response, an idle connection and a WebSocket."""
 
     def __init__(self, instance: Instance) -> None:
         stream = instance.get("/stream")
@@ -213,7 +213,7 @@ class Drain:
 
 
 class Stuck:
-    """A worker that is told to stop while a response never ends."""
+    """A worker that gets SIGTERM while a response never ends."""
 
     def __init__(self, instance: Instance) -> None:
         stuck = instance.get("/stuck")
@@ -232,7 +232,7 @@ class Stuck:
 
 @pytest.fixture(scope="module")
 def drains(instance: Callable[..., Instance]) -> Iterator[tuple[Future, Future]]:
-    """Both of them at the same time, for most of it is waiting."""
+    """Drain and Stuck at the same time, because they mostly wait."""
     with ThreadPoolExecutor() as pool:
         draining = instance("drain", django_asgi_graceful_timeout=20)
         stuck = instance("stuck", django_asgi_graceful_timeout=1)
@@ -241,13 +241,13 @@ def drains(instance: Callable[..., Instance]) -> Iterator[tuple[Future, Future]]
 
 @pytest.fixture
 def drain(drains: tuple[Future, Future]) -> Drain:
-    """What happened to the one that drained."""
+    """The results of the worker that drained."""
     return drains[0].result(timeout=2 * PATIENCE)
 
 
 @pytest.fixture
 def stuck(drains: tuple[Future, Future]) -> Stuck:
-    """What happened to the one that was stuck."""
+    """The results of the worker that was stuck."""
     return drains[1].result(timeout=2 * PATIENCE)
 
 
@@ -311,7 +311,7 @@ def test_a_websocket_stays_open_until_the_client_has_answered_the_close(instance
             received += client.recv(1)
         os.kill(int(re.search(rb"x-worker: (\d+)", received, re.IGNORECASE)[1]), signal.SIGTERM)
         assert client.recv(4) == CLOSE_1012
-        # What a client has on its way at that moment; a closed connection would refuse it, and an edge would forget the close.
+        # Frames on their way from the client; a closed connection would refuse them, and an edge would lose the close.
         for _ in range(20):
             client.sendall(MASKED_TEXT)
             time.sleep(0.01)

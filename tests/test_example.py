@@ -1,4 +1,4 @@
-"""The inventory to copy is valid as it is, and its app finds its data. No host is touched: there is none of those names."""
+"""The example inventory is valid unchanged, and its app finds its data. No host is contacted: its names don't exist."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The house's own rules: what crosses a role, and where programs may stand."""
+"""The house rules: private names stay inside their role, and Jinja holds no programs."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a play prints for its reader to paste: the same inventory, hosts and passwords as this run was given."""
+"""The commands that a play prints for pasting: with the inventory, hosts and passwords of this run."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from ansible.utils.context_objects import CLIArgs
 
 BIN = Path(sys.executable).parent
 
-# Says the way back as the summary does.
+# Prints the rollback command as the summary does.
 PLAYBOOK = """
 - hosts: app
   gather_facts: false

@@ -1,4 +1,4 @@
-"""The runner: what passes silently elsewhere is red here, and what failed can be looked into and run again."""
+"""The runner: it fails what passes silently elsewhere, and a failed stage can be inspected and run again."""
 
 import base64
 import contextlib
@@ -35,8 +35,7 @@ SETTINGS = {
     },
     "verifier": {"name": "testinfra", "directory": "tests"},
 }
-SCENARIO = {"test_sequence": ["destroy", "create", "prepare", "converge", "verify", "destroy"]}
-PLAY = "- {hosts: %s, gather_facts: false, tasks: [{name: Look, ansible.builtin.debug: {msg: here}}]}\n"
+PLAY = "- {hosts: %s, gather_facts: false, tasks: [{name: Print, ansible.builtin.debug: {msg: here}}]}\n"
 PASSED = '<testsuites><testsuite><testcase classname="test_site" name="test_it"/></testsuite></testsuites>'
 SKIPPED = PASSED.replace("/></testsuite>", '><skipped message="no host"/></testcase></testsuite>')
 
@@ -58,7 +57,7 @@ def project(root: Path, **settings: object) -> Scenario:
 
 @pytest.fixture(autouse=True)
 def logs(tmp_path, monkeypatch):
-    """Logs and reports of the runs that are only tried lie in a directory of their own."""
+    """Keep logs and reports of the trial runs in a directory of their own."""
     monkeypatch.setattr("stages.LOGS", tmp_path / ".lab/logs")
     monkeypatch.setattr("stages.ROOT", tmp_path)
     monkeypatch.setattr("test.ROOT", tmp_path)
@@ -66,12 +65,12 @@ def logs(tmp_path, monkeypatch):
     monkeypatch.setattr("test.REPORTS", tmp_path / ".lab/reports")
 
 
-# Each of these ends with exit code 0 when it is run by itself.
+# Each of these ends with exit code 0 without the runner.
 
 
 @pytest.fixture(scope="module")
 def silent(tmp_path_factory):
-    """A scenario of molecule's own that passes though a playbook is missing, a play has no hosts, and nothing is tested."""
+    """A scenario that molecule passes although a playbook is missing, a play has no hosts, and nothing is tested."""
     root = tmp_path_factory.mktemp("silent")
     scenario = project(root)
     (root / "molecule/tiny/converge.yml").write_text(PLAY % "localhost" + PLAY % "empty")
@@ -144,11 +143,11 @@ def test_a_skipped_test_is_red(tmp_path):
         count_tests("molecule/tiny", tmp_path / "report.xml")
 
 
-# The same and more of it, each alone, with what molecule leaves behind written by hand.
+# The same faults and more, one at a time, with molecule's records written by hand.
 
 
 class Told(Stages):
-    """Stages in which every program ends well, and molecule leaves what it is told to."""
+    """Stages in which every program succeeds, and molecule leaves the given report, log and runs."""
 
     def __init__(self, scenario: Scenario, report: str | None, log: str, runs: list[dict]) -> None:
         super().__init__()
@@ -177,7 +176,7 @@ SYNTAX = "INFO     [tiny > syntax] Executed: Successful\n"
 def told(
     root: Path, report: str | None = PASSED, log: str = SYNTAX, without: int | None = None, last: dict | None = None
 ) -> Told:
-    """A scenario of all steps that all ran, except for step number `without`, which begins to count at create."""
+    """A scenario with all steps, which all ran except step number `without`, counted from create."""
     scenario = project(root, scenario={"test_sequence": SEQUENCE})
     stages = Told(scenario, report, log, [])
     converge = stages.ran("converge.yml")
@@ -248,7 +247,7 @@ def test_no_values_for_a_test_are_an_error(tmp_path):
     assert run.returncode != 0, run.stdout
 
 
-# What a person gets to see.
+# The output for a person.
 
 
 def main(monkeypatch, jobs: dict, *arguments: str) -> int:
@@ -372,7 +371,7 @@ def test_an_interrupt_while_a_command_starts_ends_it_too(tmp_path):
 
 def test_an_interrupt_ends_all_lanes_with_all_that_they_started(tmp_path):
     for name in "ab":
-        # What a test of a scenario starts has a session of its own.
+        # A program that a scenario's test starts has a session of its own.
         (tmp_path / name).write_text(f"setsid sh -c 'echo $$ > {name}.pid; exec sleep 600' & trap 'exit 1' INT; wait\n")
     program = tmp_path / "program.py"
     program.write_text(
@@ -393,7 +392,7 @@ def test_an_interrupt_ends_all_lanes_with_all_that_they_started(tmp_path):
     assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
     for path in pids:
         with contextlib.suppress(FileNotFoundError):
-            # A killed process whose parent is gone may wait a moment for its new one.
+            # A killed process without a parent may stay a moment, until init reaps it.
             assert Path(f"/proc/{int(path.read_text())}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 

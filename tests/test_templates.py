@@ -226,7 +226,7 @@ def test_uploads_are_spooled_to_disk_unless_the_inventory_says_otherwise() -> No
 
 
 def summary(workers: object) -> list[str]:
-    """What the play says at its end; `web1` and `web2` have just staged the release, `web3` had it already."""
+    """Return the lines that the play prints at its end; `web1` and `web2` have just staged the release, `web3` had it already."""
     staged = {
         "web1": {"worker_count": 2, "worker_count_why": "one for each of 2 cores"},
         "web2": {"worker_count": 1, "worker_count_why": "1 of 160 MiB each fit in 500 MiB beside 256 MiB for the rest"},

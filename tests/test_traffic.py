@@ -23,10 +23,10 @@ sys.path.insert(0, str(SHARED))
 from traffic import Report, Settings, Traffic
 from traffic.generator import HELLO, STREAM_LINES
 
-# Long enough that nothing except the deliberate delays times out, even on a busy machine.
+# For exchanges that have to time out: long enough that no other does, on a busy machine.
 TIMEOUT = 3
 PATIENCE = 120
-# An odd number of faults, so that each one hits both fresh and kept-alive connections.
+# An odd number, so that each of them meets fresh and kept-alive connections in turn.
 HTTP_FAULTS = ("drop", "reset", "truncate", "truncate_head", "502", "500", "delay", "wrong_body", "garbage")
 FAILURE_OF = {
     "drop": "closed",
@@ -191,7 +191,7 @@ def every(nth: int, *faults: str) -> Callable[[int], str]:
 
 
 def wait_until(true: Callable[[], object]) -> None:
-    """Wait until `true()` is true; fail after PATIENCE seconds."""
+    """Return when `true()` is; fail if it never is."""
     deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline, f"still not true after {PATIENCE} s"
@@ -225,7 +225,7 @@ def lost(started: float, seconds: float, kind: str = "get", **values: object) ->
 
 
 def settled(until: float) -> dict:
-    """Return the event that marks the log as complete until then."""
+    """Return the event for a log that is complete until then."""
     return {"event": "settled", "at": until, "until": until}
 
 
@@ -283,7 +283,7 @@ def test_every_websocket_fault_is_reported_as_what_it_was(tmp_path):
     closes = {"1012": 3, "1006": 3}
 
     def fault(text: str) -> str:
-        """Return the fault for a text; a closed client starts its texts again, and is left alone after the third close."""
+        """Return a text's fault; a closed client starts again, and has no fault after the third time."""
         kind = faults.get(text, "")
         return kind if server.committed[kind] < closes.get(kind, 1) else ""
 
@@ -299,7 +299,7 @@ def test_every_websocket_fault_is_reported_as_what_it_was(tmp_path):
     assert Counter(close.code for close in report.closes) == {1012: did["1012"], 1006: did["1006"]}
     assert {close.reason for close in report.closes} == {"restart", "[Errno 104] Connection reset by peer"}
     assert all(close.release == server.release and close.age > 0 for close in report.closes)
-    # On a slow machine, more than one text is in transit.
+    # On a slow machine, more than one text is under way.
     assert summary.failures["crossed"] >= did["1012"]
     assert summary.failures["cut"] >= did["1006"]
     assert summary.failures["timeout"] == did["lost"] + did["garbled"]
@@ -329,7 +329,7 @@ def test_every_handshake_fault_is_reported_as_what_it_was(tmp_path):
 
 
 def test_a_silent_websocket_is_given_up(tmp_path):
-    """A WebSocket whose server vanished silently does not stay open forever."""
+    """A WebSocket whose server vanished without a close does not stay open forever."""
     with (
         Server(text_fault=lambda text: "lost").running() as server,
         Traffic(server.url, str(tmp_path / "log"), rate=0, websockets=1, timeout=TIMEOUT) as traffic,
@@ -407,7 +407,7 @@ def test_a_failure_counts_in_each_window_that_it_touches(tmp_path):
 
 
 def test_begun_before_and_after_an_instant(tmp_path):
-    """Only what began before the kill may fail; a WebSocket opened after it may not be closed."""
+    """Only what began before the kill may fail; a WebSocket opened after it must not be closed."""
     events = [lost(109, 5), {"event": "close", "number": 1, "at": 112, "opened": 101, "code": 1006}]
     report = write_log(tmp_path / "log", *events, STOP)
     report.assert_only_in_flight(110)
@@ -455,6 +455,6 @@ def test_a_window_is_judged_only_when_it_is_on_record(tmp_path):
     ],
 )
 def test_bounds(settings):
-    """Unbounded load and load on public addresses are refused."""
+    """Load that is unbounded or aimed at other hosts is refused."""
     with pytest.raises(ValueError):
         Settings(log="log", **settings)

@@ -1,7 +1,7 @@
-"""Take away everything that make made, save system packages: lab hosts, networks, images, .lab, virtual environments.
+"""Remove everything that make created except system packages: lab hosts, networks, images, .lab, virtual environments.
 
-Works with the system's own Python, and without podman and .venv. What cannot be taken away is named; then .lab stays, by
-which the next run finds it, and the exit code is 1.
+Works with the system's own Python, and without podman and .venv. Prints what it cannot remove; then .lab stays, so that the
+next run finds it, and the exit code is 1.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "roles/lab/files/asgilab"
 STATE = Path(os.environ.get("ASGI_LAB_STATE") or "/var/lib/asgilab")
-# Leads to the directory in which the lab's own tests have their labs, which outlive a run of theirs that is killed.
+# Links to the directory of the lab's own tests; their labs stay if a run is killed.
 TESTS = ROOT / ".lab/lab-tests"
 
 
 def lab_ids() -> list[str]:
-    """Return the ids of this clone's labs that may be there: those of .lab, and those of its inventories that have a state."""
+    """Return the ids of this clone's labs that may exist: those in .lab, and those of its inventories that have a state."""
     kept = {path.name for path in (ROOT / ".lab").glob("[0-9a-f]" * 8)}
     inventories = [ROOT / "inventory/lab", *ROOT.glob("molecule/inventory/*")]
     own = {hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8] for path in inventories}
@@ -28,7 +28,7 @@ def lab_ids() -> list[str]:
 
 
 def lab(*arguments: str, state: Path = STATE) -> bool:
-    """Have the lab's program do something as root and print what it reports; tell whether it succeeded."""
+    """Run the lab's program as root and print what it reports; return whether it succeeded."""
     environment = os.environ | {"ASGI_LAB_STATE": str(state)}
     done = subprocess.run(
         [sys.executable, "-B", PROGRAM, *arguments], capture_output=True, text=True, check=False, env=environment
@@ -42,7 +42,7 @@ def lab(*arguments: str, state: Path = STATE) -> bool:
 
 
 def remove_tests() -> bool:
-    """Take away what a run of tests/lab has left; tell whether it is gone."""
+    """Remove what a run of tests/lab has left; return whether it is gone."""
     if not TESTS.is_symlink():
         return True
     room = TESTS.readlink()
@@ -63,8 +63,8 @@ def main() -> int:
     labs = lab_ids()
     if not remove_tests() or (labs and not lab("remove", *labs)) or (STATE.exists() and not lab("drop")):
         print(
-            "clean: FAILED: the labs of this clone are not all gone, see above, so .lab and all else is kept. Labs are root's:"
-            " without a sudo that asks for no password, run `sudo make clean`.",
+            "clean: FAILED: some labs of this clone remain (see above), so .lab and everything else is kept. Labs belong to root:"
+            " without passwordless sudo, run `sudo make clean`.",
             file=sys.stderr,
         )
         return 1
@@ -75,7 +75,7 @@ def main() -> int:
         if (ROOT / path).exists():
             print(f"clean: FAILED: {path} has files that this user may not remove; run `sudo make clean`", file=sys.stderr)
             return 1
-    print("clean: system packages that make setup installed are kept (apt-get remove takes them away)")
+    print("clean: system packages that make setup installed are kept (remove them with apt-get remove)")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Boot one lab host, deploy the sample project on it, look at the result from outside, and say where it is."""
+"""Boot one lab host, deploy the sample project on it, check it from outside, and print its address."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ BIN = ROOT / ".venv/bin"
 
 
 def lab_host() -> tuple[str, str, Path]:
-    """Return host:port of the lab host's HTTP, its name, and its configuration for ssh, read from the inventory."""
+    """Return host:port of the lab host's HTTP, its name, and its ssh configuration, read from the inventory."""
     listing = subprocess.run([BIN / "ansible-inventory", "--list"], capture_output=True, text=True, check=True, cwd=ROOT)
     inventory = json.loads(listing.stdout)
     name = inventory["app"]["hosts"][0]
@@ -25,7 +25,7 @@ def lab_host() -> tuple[str, str, Path]:
 
 
 def look(place: str) -> None:
-    """Ask the sample project over HTTP and WebSocket; raises StageError if an answer is not the expected one."""
+    """Check the sample project over HTTP and WebSocket; raises StageError if an answer is not the expected one."""
     try:
         with urllib.request.urlopen(f"http://{place}/api/hello/", timeout=10) as response:
             answer = json.load(response)
@@ -65,10 +65,10 @@ def main() -> int:
 What next:
   . .venv/bin/activate
   ansible-playbook playbooks/status.yml      what runs, which releases are kept
-  ansible-playbook playbooks/rollback.yml    back to the release before
+  ansible-playbook playbooks/rollback.yml    return to the previous release
   {shell:<42} a shell on the host
   make demo                                  deploy again after a change in sample_app/
-  make clean                                 take everything away""")
+  make clean                                 remove everything""")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Write the table of a role's variables into its README.md, from meta/argument_specs.yml and defaults/main.yml.
 
-`make docs` writes the tables; a unit test sees that they are what it would write.
+`make docs` writes the tables; a unit test requires that they are up to date.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What shows that a stage did its work: pytest's report of its tests, and the plays that Ansible ran."""
+"""Evidence that a stage did its work: pytest's report of its tests, and the plays that Ansible ran."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from stages import StageError
 def count_tests(stage: str, report: Path) -> int:
     """Return how many tests passed according to pytest's JUnit report; raises StageError unless all did, and some ran."""
     if not report.is_file():
-        raise StageError(f"{stage} ran no tests: pytest wrote no {report.name}. Give it tests, or take the stage away")
+        raise StageError(f"{stage} ran no tests: pytest wrote no {report.name}. Add tests, or remove the stage")
     passed, others = 0, []
     for case in ElementTree.parse(report).iter("testcase"):
         verdicts = [child.tag for child in case if child.tag in ("skipped", "failure", "error")]
@@ -42,4 +42,4 @@ def require_steps(stage: str, expected: list[tuple[str, str, bool]], runs: list[
         if not left or left.pop(0) != (playbook, check):
             raise StageError(f"{stage} did not run its step {step}: {playbook} was not run when its turn came")
     if left:
-        raise StageError(f"{stage} ran what is none of its steps: {', '.join(playbook for playbook, _ in left)}")
+        raise StageError(f"{stage} ran playbooks that are none of its steps: {', '.join(playbook for playbook, _ in left)}")

@@ -1,4 +1,4 @@
-"""End processes with everything that they have started, sessions of its own included."""
+"""End processes and everything that they have started, even in sessions of their own."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ def started(pid: int) -> int:
 
 
 def descendants(ancestors: set[int]) -> dict[int, int]:
-    """Return the processes under `ancestors`, with the time each started, by which a number used anew is told apart."""
+    """Return the processes under `ancestors`, with the time each started, which distinguishes a reused number."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -31,7 +31,7 @@ def descendants(ancestors: set[int]) -> dict[int, int]:
 
 
 def end(processes: list[subprocess.Popen]) -> None:
-    """Interrupt process groups as Ctrl-C would, wait for their ends, and kill what is left of all that they started."""
+    """Interrupt process groups as Ctrl-C would, wait for them to end, and kill what is left of all that they started."""
     heirs = descendants({process.pid for process in processes})
     for process in processes:
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Run one molecule scenario, require that each of its steps ran, and leave its hosts where something failed."""
+"""Run one molecule scenario, require that each of its steps ran, and leave its hosts if something failed."""
 
 import hashlib
 import os
@@ -14,14 +14,12 @@ from molecule.util import merge_dicts
 from stages import ROOT, StageError, Stages
 
 BIN = ROOT / ".venv/bin"
-# Molecule itself finds it in a clone of git only.
-SHARED = ".config/molecule/config.yml"
-# The playbook of a step that has none of its own.
+# Steps that run another step's playbook.
 SHARES = {"idempotence": "converge", "check": "converge"}
 
 
 def packed_modules(root: Path) -> Path:
-    """Return the directory for the modules that Ansible has packed; another one as soon as their source changes."""
+    """Return the directory for the modules that Ansible has packed; a new one whenever their source changes."""
     sources = [root / "requirements.txt", *root.glob("plugins/modul*/**/*.py")]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources) if path.exists())).hexdigest()
     return root / ".lab/modules" / digest[:12]
@@ -41,7 +39,7 @@ class Scenario:
         self.report = root / f".lab/reports/molecule-{name}.xml"
         self.record = root / f".lab/reports/molecule-{name}.plays"
         self.inventory = root / "molecule/inventory" / name
-        # Molecule's own choice is named by the last part of root, which two clones may share.
+        # Molecule's default depends only on the last part of root, which two clones may share.
         self.memory = root / ".lab/molecule" / name
 
     @cached_property
@@ -52,18 +50,18 @@ class Scenario:
 
     @cached_property
     def steps(self) -> list[str]:
-        """The steps between the two destroys; those are the runner's, which leaves a failed scenario's hosts."""
+        """The steps between the two destroys; the runner itself runs those, to leave a failed scenario's hosts."""
         sequence = self.settings.get("scenario", {}).get("test_sequence")
         if not sequence or sequence[0] != "destroy" or sequence[-1] != "destroy" or "verify" not in sequence:
-            raise StageError(f"{self.stage} has no test_sequence in its molecule.yml that goes from destroy by verify to destroy")
+            raise StageError(f"{self.stage} has no test_sequence from destroy through verify to destroy in its molecule.yml")
         return sequence[1:-1]
 
     def run(self, stages: Stages) -> None:
-        """Test it; raises StageError, and then its hosts are still there."""
+        """Run the scenario; raises StageError, and then leaves its hosts."""
         for old in (self.report, self.record):
             old.parent.mkdir(parents=True, exist_ok=True)
             old.unlink(missing_ok=True)
-        # What molecule remembers of an earlier run would make it leave steps out.
+        # Molecule would skip steps that it remembers from an earlier run.
         shutil.rmtree(self.memory, ignore_errors=True)
         self._destroy(stages)
         log = self._run(
@@ -79,27 +77,27 @@ class Scenario:
         require_hosts(self.stage, runs)
         plays = [step for step in ["destroy", *self.steps] if step not in ("syntax", "verify")]
         require_steps(self.stage, [(step, self._playbook(step), step == "check") for step in plays], runs)
-        # The only step that neither runs a play nor a test.
+        # The only step that runs neither a play nor a test.
         if "syntax" in self.steps and f"[{self.name} > syntax] Executed: Successful" not in log:
             raise StageError(f"{self.stage} did not run its step syntax")
 
     def help(self) -> str:
-        """Return what a person would type next after a failure."""
+        """Return the commands to type next after a failure."""
         activate = ". .venv/bin/activate"
         inventory = self.inventory.relative_to(self.root)
-        looks = [f"  look into it     {command}" for command in self.shells()]
+        looks = [f"  open a shell     {command}" for command in self.shells()]
         return "\n".join(
             [
-                *(looks or ["  look into it     no host was left: it failed before one could be reached"]),
-                f"  tests again      {activate}; molecule verify -s {self.name}",
-                f"  one of them      {activate}; pytest --ansible-inventory={inventory} molecule/{self.name}/tests -k NAME",
-                f"  all of it again  make molecule SCENARIO={self.name}      (clears the hosts away and boots new ones)",
-                f"  clear it away    {activate}; molecule destroy -s {self.name}",
+                *(looks or ["  open a shell     no host was left: it failed before one could be reached"]),
+                f"  repeat tests     {activate}; molecule verify -s {self.name}",
+                f"  repeat one test  {activate}; pytest --ansible-inventory={inventory} molecule/{self.name}/tests -k NAME",
+                f"  start over       make molecule SCENARIO={self.name}      (removes the hosts and boots new ones)",
+                f"  remove hosts     {activate}; molecule destroy -s {self.name}",
             ]
         )
 
     def shells(self) -> list[str]:
-        """Return for each host that the lab has booted the command that opens a shell on it."""
+        """Return, for each host that the lab has booted, the command that opens a shell on it."""
         inventory = self.inventory / "lab.yml"
         hosts = (yaml.safe_load(inventory.read_text()) or {}) if inventory.exists() else {}
         commands = []
@@ -122,7 +120,7 @@ class Scenario:
             "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "molecule/shared/callbacks"),
             "LAB_PLAYS": str(self.record),
             "LAB_MODULES": str(packed_modules(self.root)),
-            # A line for each test, so that progress is seen.
+            # A line for each test, so that progress is visible.
             "PYTEST_ADDOPTS": f"-vv --durations=10 {shlex.quote(f'--junitxml={self.report}')}",
         }
         return stages.run(self.stage, BIN / program, *arguments, env=env, cwd=self.root)
@@ -131,6 +129,6 @@ class Scenario:
         """Return the path of a step's playbook."""
         step = SHARES.get(step, step)
         if not re.fullmatch(r"create|prepare|converge|destroy|cleanup|side_effect", step):
-            raise StageError(f"{self.stage} has a step {step} in its test_sequence, and nothing shows whether that ran")
+            raise StageError(f"{self.stage} has a step {step} in its test_sequence, which the runner cannot verify")
         named = self.settings.get("ansible", {}).get("playbooks", {}).get(step, f"{step}.yml")
         return str((self.directory / named).resolve())

@@ -1,4 +1,4 @@
-"""Put in place what the project needs on this machine: system packages and a .venv with the pinned tools.
+"""Install what the project needs on this machine: system packages and a .venv with the pinned tools.
 
 Run by `make setup` with the system's own Python, so nothing outside the standard library is used. A second run finds
 nothing to do and takes a tenth of a second.
@@ -33,13 +33,13 @@ LAB_PACKAGES = [
     "runc",
     "xz-utils",
 ]
-TEST_PACKAGES = ["chromium", "shellcheck"]
-# Without apt, what must be on the search path already.
+TEST_PACKAGES = ["chromium"]
+# Programs that must already be on the search path of a machine without apt.
 LAB_TOOLS = ["podman", "mmdebstrap", "ssh", "ssh-keygen"]
 
 
 class SetupError(Exception):
-    """Something the user has to do first; the text says what."""
+    """Something that the user has to do first; the text names it."""
 
 
 def say(text: str) -> None:
@@ -68,15 +68,15 @@ def install_packages(packages: list[str]) -> None:
             if done.returncode:
                 log.seek(0)
                 tail = "\n".join(log.read().splitlines()[-15:])
-                raise SetupError(f"{tail}\n`{' '.join(step)}` failed; mend that (its last lines are above), then run make again")
+                raise SetupError(f"{tail}\n`{' '.join(step)}` failed; fix that (its last lines are above), then run make again")
 
 
 def ensure_packages(for_tests: bool) -> None:
-    """Install the system packages that are missing; on a machine without apt, only say which tools are."""
+    """Install the system packages that are missing; on a machine without apt, only require the lab's tools."""
     if not shutil.which("dpkg-query"):
         lacking = [tool for tool in LAB_TOOLS if not shutil.which(tool)]
         if lacking:
-            raise SetupError(f"install {', '.join(lacking)} with your system's package manager: only apt is known here")
+            raise SetupError(f"install {', '.join(lacking)} with your system's package manager: setup supports only apt")
         return
     wanted = LAB_PACKAGES + (TEST_PACKAGES if for_tests else [])
     if not importlib.util.find_spec("ensurepip"):
@@ -105,29 +105,29 @@ def bootstrap_uv(python: Path) -> None:
         only_uv.flush()
         pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--require-hashes"]
         if subprocess.run([*pip, "--requirement", only_uv.name], check=False).returncode:
-            raise SetupError("pip cannot install uv; the lines above say why (a proxy or index is set in pip.conf)")
+            raise SetupError("pip cannot install uv; see the lines above (pip.conf sets proxy and index)")
 
 
 def ensure_environment(directory: Path, requirements: Path, uv: Path | None) -> None:
-    """Make directory a virtual environment with exactly the pinned requirements; uv is None for the one that brings uv."""
+    """Make directory a virtual environment with exactly the pinned requirements; uv is None for the one that installs uv."""
     python = directory / "bin/python"
     stamp = directory / ".stamp"
     wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode() + str(directory).encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return
-    say(f"making {directory.name} from {requirements.relative_to(ROOT)}")
+    say(f"creating {directory.name} from {requirements.relative_to(ROOT)}")
     shutil.rmtree(directory, ignore_errors=True)
-    # The system's Python, not a virtual environment's that happens to be active.
+    # Use the system's Python, not that of an active virtual environment.
     if uv:
         subprocess.run([uv, "venv", "--quiet", "--python", uv.parent / "python", directory], check=True)
     else:
-        # Not sys.executable, which may be the python of the very directory that was just removed.
+        # Not sys.executable, which may be in the directory that was just removed.
         subprocess.run([sys._base_executable, "-m", "venv", directory], check=True)
         bootstrap_uv(python)
         uv = directory / "bin/uv"
     sync = [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, *pip_settings(uv.parent / "python")]
     if subprocess.run([*sync, requirements], env={**os.environ, "UV_SYSTEM_CERTS": "true"}, check=False).returncode:
-        raise SetupError(f"uv cannot install {requirements.relative_to(ROOT)}; the lines above say why")
+        raise SetupError(f"uv cannot install {requirements.relative_to(ROOT)}; see the lines above")
     stamp.write_text(wanted)
 
 
@@ -137,10 +137,10 @@ def main() -> int:
     parser.add_argument("--tests", action="store_true", help="also what the tests need: a browser, the sample project's tools")
     arguments = parser.parse_args()
     try:
-        # The first version that has it is 3.11.
+        # Python has tomllib since 3.11.
         if not importlib.util.find_spec("tomllib"):
             found = ".".join(map(str, sys.version_info[:3]))
-            raise SetupError(f"Python 3.11 or newer is needed, this is {found}: run `make PYTHON=python3.12 …`")
+            raise SetupError(f"Python 3.11 or newer is required, but this is {found}: run `make PYTHON=python3.12 …`")
         ensure_packages(arguments.tests)
         ensure_environment(ROOT / ".venv", ROOT / "requirements.txt", None)
         if arguments.tests:

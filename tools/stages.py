@@ -16,7 +16,7 @@ from processes import end
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / ".lab/logs"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# Where a failure begins in a log: pytest's own chapter, or else the last task of Ansible's that failed.
+# Where a failure begins in a log: pytest's own chapter, or else the last Ansible task that failed.
 CHAPTER = re.compile(r"^=+ (?:FAILURES|ERRORS) =+$", re.MULTILINE)
 TASK = re.compile(r"^TASK \[.*\n(?:(?!TASK \[|PLAY ).*\n)*?(?:fatal|failed): ", re.MULTILINE)
 
@@ -29,14 +29,14 @@ class Stages:
     """The stages so far: how long each took and how many tests ran in it; since is when the user's command began."""
 
     def __init__(self, since: float | None = None, lanes: int = 1) -> None:
-        """Count what was before now, if since is given, as the first stage: setup."""
+        """Count the time since then, if since is given, as the first stage: setup."""
         self.begun = since or time.time()
         self.lanes = lanes
         self.times: dict[str, float] = {"setup": time.time() - since} if since else {}
         self.tests: dict[str, int] = {}
         self.order: list[str] = []
         self.running: set[subprocess.Popen] = set()
-        # An interrupt in the middle of a start would miss what is started.
+        # An interrupt during a start would miss the new process.
         self.starting = threading.Lock()
         self.stopped = False
         self.terminal = threading.Lock()
@@ -85,7 +85,7 @@ class Stages:
         return {name: error for name, error in errors.items() if error}
 
     def summary(self) -> str:
-        """Return the table of the stages: seconds, and tests where some ran."""
+        """Return the table of the stages: seconds, and tests if some ran."""
         rows = [(name, self.times[name], self.tests.get(name)) for name in self._names()]
         rows.append(("total", time.time() - self.begun, sum(self.tests.values()) or None))
         return "\n".join(
@@ -93,7 +93,7 @@ class Stages:
         )
 
     def _names(self) -> list[str]:
-        """Return the names of the stages that began, in the order in which they were wanted."""
+        """Return the names of the stages that began, in the requested order."""
         wanted = [name for name in self.order if name in self.times]
         return [name for name in self.times if name not in wanted] + wanted
 
@@ -101,7 +101,7 @@ class Stages:
         """Start a command in a process group of its own; raise StageError if the run has been interrupted."""
         self._show(name, f"== {name}: {shlex.join(command)}\n")
         colour = "1" if sys.stdout.isatty() else "0"
-        # Compiled once: without its bytecode, each start of Ansible takes twice the time.
+        # Write bytecode: without it, each start of Ansible takes twice the time.
         common = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "", "ANSIBLE_FORCE_COLOR": colour, "PY_COLORS": colour}
         with self.starting:
             if self.stopped:
@@ -121,14 +121,14 @@ class Stages:
         return process
 
     def _show(self, name: str, line: str) -> None:
-        """Print a line of a stage at once, with the stage's name before it where several run at a time."""
+        """Print a line of a stage at once, with the stage's name before it if several run at a time."""
         with self.terminal:
             sys.stdout.write(f"{name:<18} | {line}" if self.lanes > 1 else line)
             sys.stdout.flush()
 
 
 def tail(log: str, most: int = 120) -> str:
-    """Return what matters of a failed stage's log: from its failure on, the middle left out where that is long."""
+    """Return what matters of a failed stage's log: from the failure on, without the middle if that is long."""
     found = list(CHAPTER.finditer(log)) or list(TASK.finditer(log))
     lines = log[found[-1].start() :].splitlines() if found else log.splitlines()[-40:]
     if len(lines) > most:

@@ -1,4 +1,4 @@
-"""Run lint, unit tests, the lab's tests and the molecule scenarios, and fail where one of them did not do its work."""
+"""Run lint, unit tests, the lab's tests and the molecule scenarios, and fail if one of them did not do its work."""
 
 import argparse
 import os
@@ -21,20 +21,20 @@ LINTERS = {
     "lint/format": ["ruff", "format", "--check", "."],
     "lint/yaml": ["yamllint", "--strict", "."],
 }
-# A file's tests share its fixtures, so they run in one process; more than there are cores, for some only wait.
+# A file's tests share its fixtures, so they run in one process; more than there are cores, because some only wait.
 SIDE_BY_SIDE = ["--numprocesses=3", "--dist=loadfile"]
-# A test that hangs ends the run with its name and where it hung.
+# A test that hangs ends the run; its name and its stack are printed.
 HANGS = ["--max-worker-restart=0", "--override-ini=faulthandler_timeout=300", "--override-ini=faulthandler_exit_on_timeout=true"]
-# The longest first, so that no lane is left alone with it at the end; what is not named here comes before them.
+# The longest first, so that no lane runs it alone at the end; scenarios not named here come before them.
 LONGEST_FIRST = ["release", "data", "default", "tls", "fleet", "metrics", "full", "edge"]
-# A lookup of ansible.builtin.password holds its lock for a moment; one that is older was left by a killed run.
+# A lookup of ansible.builtin.password holds its lock for a moment; an older lock was left by a killed run.
 STALE_SECONDS = 60
 
 Jobs = dict[str, Callable[[], None]]
 
 
 def pytest(stages: Stages, name: str, python: Path, *arguments: str, cwd: Path = ROOT) -> None:
-    """Run pytest as stage `name` and count its tests; raises StageError, also where one was skipped or none ran."""
+    """Run pytest as stage `name` and count its tests; raises StageError, also if one was skipped or none ran."""
     report = REPORTS / f"{name.replace('/', '-')}.xml"
     report.unlink(missing_ok=True)
     stages.run(name, python, "-m", "pytest", f"--junitxml={report}", *arguments, cwd=cwd)
@@ -58,7 +58,7 @@ def ansible_lint(stages: Stages, everything: bool, root: Path = ROOT) -> None:
 def known(stages: Stages, everything: bool = True, root: Path = ROOT) -> dict[str, Jobs]:
     """Return all stages in the order in which they start, each as the jobs that it is made of.
 
-    everything: whether ansible-lint reads what has not changed since it passed, too.
+    everything: whether ansible-lint also reads files that have not changed since it passed.
     """
     python, python_of_sample = BIN / "python", ROOT / ".venv-sample_app/bin/python"
     unit = {
@@ -98,7 +98,7 @@ def explain(name: str, error: StageError, stages: Stages) -> str:
 
 
 def forget_stale_locks() -> None:
-    """Remove the locks that a killed run has left; with them, no password could be looked up any more."""
+    """Remove the locks that a killed run has left; they would block every lookup of a password."""
     for lock in ROOT.glob(".lab/*.ansible_lockfile"):
         if time.time() - lock.stat().st_mtime > STALE_SECONDS:
             lock.unlink(missing_ok=True)
@@ -110,15 +110,15 @@ def interrupt(*_: object) -> None:
 
 
 def main() -> int:
-    """Run what was asked for; return the exit code."""
+    """Run the requested stages; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--since", type=float, help="when the command began, in seconds since 1970")
     parser.add_argument("--lanes", type=int, default=min(os.cpu_count() or 1, 2), help="how many stages run at a time")
-    parser.add_argument("--from", dest="first", help="the stage to begin with, those before it are left out")
+    parser.add_argument("--from", dest="first", help="the stage to begin with; those before it are skipped")
     parser.add_argument("what", nargs="+", help="all, lint, unit, lab or a scenario")
     arguments = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # nohup's choice stands.
+        # Under nohup, keep ignoring the signal.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)
     stages = Stages(arguments.since, arguments.lanes)
@@ -134,14 +134,14 @@ def main() -> int:
     try:
         failures = stages.together(jobs)
     except KeyboardInterrupt:
-        print(f"\n{stages.summary()}\n\nInterrupted. The next run clears away what is left.", flush=True)
+        print(f"\n{stages.summary()}\n\nInterrupted. The next run removes what is left.", flush=True)
         return 130
     for name, error in failures.items():
         print(explain(name, error, stages))
     print(f"\n{stages.summary()}\n")
     if failures:
         first = next(iter(failures)).removeprefix("molecule/").partition("/")[0]
-        print(f"FAILED: {', '.join(failures)}. To go on from there: make test FROM={first}", flush=True)
+        print(f"FAILED: {', '.join(failures)}. To continue from there: make test FROM={first}", flush=True)
         return 1
     print("All passed.", flush=True)
     return 0

@@ -1,11 +1,11 @@
-"""Which files a linter that reads each file by itself has to read again: those that changed since it last passed."""
+"""The files that a linter of single files has to read again: those that changed since it last passed."""
 
 import hashlib
 import json
 import subprocess
 from pathlib import Path
 
-# What decides how a file is judged.
+# Files that decide how the linter judges every other.
 RULES = (".ansible-lint", ".yamllint", "requirements.txt")
 
 
@@ -19,7 +19,7 @@ def digests(root: Path) -> dict[str, str]:
 def changed(then: dict[str, str], now: dict[str, str]) -> list[str] | None:
     """Return the files that are not what they were when the linter passed; None if all have to be read.
 
-    A file that came or went, or another rule, may turn the verdict on a file that is the same.
+    An added or removed file, or a changed rule, may change the verdict on an unchanged file.
     """
     if then.keys() != now.keys() or any(then[rule] != now[rule] for rule in RULES):
         return None
@@ -27,7 +27,7 @@ def changed(then: dict[str, str], now: dict[str, str]) -> list[str] | None:
 
 
 def recall(memory: Path) -> dict[str, str]:
-    """Return the digests that memory holds; none if there is no such file, or nothing of that kind in it."""
+    """Return the digests that memory holds; none if the file is missing or holds something else."""
     try:
         found = json.loads(memory.read_text())
     except (OSError, ValueError):
