@@ -1,4 +1,4 @@
-"""A host for asgictl that lies in a directory: releases on disk, and a systemd that only remembers."""
+"""A fake host for asgictl in a directory: releases on disk, and a systemd that only records states."""
 
 import fnmatch
 import json
@@ -17,15 +17,15 @@ from asgictl.state import load
 from asgictl.systemd import Instance
 
 A, B, C, D = (letter * 12 for letter in "abcd")
-# Where a file system in memory is at hand, a write costs nothing.
+# In memory, if possible: there a write costs nothing.
 MEMORY = next((path for path in ("/dev/shm", "/tmp") if os.access(path, os.W_OK)), None)
 
 
 class Systemd:
-    """What systemctl and systemd-run would do, for the units of one app.
+    """A fake of systemctl and systemd-run for the units of one app.
 
     `fails`, `hangs` and `fails_gate` hold releases whose service fails, never serves, or does not pass its gate;
-    `connections` counts the open connections to each release's socket. Each change is announced as an audit event.
+    `connections` counts the open connections to each release's socket. Each change raises an audit event.
     """
 
     def __init__(self, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ class Systemd:
         return {link.name.partition("@")[2].partition(".")[0] for link in self.app.units.glob("*.wants/*")}
 
     def let_retire(self) -> None:
-        """Let every retirement come to its end: all connections are closed."""
+        """Close all connections, so that every retirement ends."""
         self.connections.clear()
         for release in self.retiring():
             assert release != self.app.live(), "the live release must not retire"
@@ -123,7 +123,7 @@ class Systemd:
 
 
 def manifest(**changes: object) -> dict:
-    """What was asked for in a release, as the role writes it."""
+    """A release's manifest as the role writes it, with `changes`."""
     return {
         "name": "shop",
         "project_dir": ".",
@@ -185,7 +185,7 @@ def put_environment(app: App, digest: str) -> Path:
 
 
 def deploy(app: App, id: str, **changes: object) -> dict:
-    """Deploy a release from beginning to end, putting it on disk if it is not there."""
+    """Deploy a release with all steps; put it on disk if it is not there."""
     steps = deploys.Deploy(app, f"controller/{id}")
     steps.begin(id, "ann@laptop")
     if id not in app.staged():
@@ -201,7 +201,7 @@ def order_of(app: App) -> list[str]:
 
 
 def previous_of(app: App) -> str | None:
-    """Where a rollback goes."""
+    """The default target of a rollback."""
     return load(app).previous(app.staged())
 
 
@@ -216,7 +216,7 @@ def assert_converged(app: App, systemd: Systemd, live: str) -> None:
     assert not systemd.transient
     assert load(app).attempt is None
     assert {path.name for path in app.releases.iterdir()} == set(order_of(app))
-    assert not [*app.home.glob(".*.*"), *app.units.glob(".*")], "an atomic write has left its file"
+    assert not [*app.home.glob(".*.*"), *app.units.glob(".*")], "an atomic write left its file"
     units = {path.name for path in app.units.glob("shop@*")}
     assert units == {f"shop@{release}.{kind}" for release in order_of(app) for kind in ("service", "socket")}
     assert [path.name for path in (app.root / "run/shop").iterdir()] == [f"{live}.sock"]

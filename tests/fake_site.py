@@ -1,4 +1,4 @@
-"""A small threaded HTTP server, on a Unix socket or a loopback port, that answers what a test tells it to."""
+"""A small threaded HTTP server, on a Unix socket or a loopback port, whose answers a test defines."""
 
 import base64
 import hashlib
@@ -14,12 +14,12 @@ GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers each GET with what the server's `behaviour` does; the default is a sound instance of two workers."""
+    """Answers each GET with the server's `behaviour`."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Note the request and answer it."""
+        """Record the request and answer it."""
         self.server.seen.append((self.path, dict(self.headers)))
         self.server.behaviour(self)
 
@@ -36,18 +36,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def accept_websocket(self, release: str = "", accept: str = "") -> None:
-        """Answer a WebSocket handshake, by default as RFC 6455 asks for."""
+        """Answer a WebSocket handshake, by default as RFC 6455 requires."""
         key = self.headers.get("Sec-WebSocket-Key", "")
         right = base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
         upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Accept": accept or right}
         self.answer(101, release, "1", **upgrade)
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def sound(release: str, workers: int = 2) -> Callable[[Handler], None]:
-    """What the workers of a sound instance answer, in turn."""
+    """The answers of a sound instance's workers, in turn."""
     turn = itertools.cycle(range(1, workers + 1))
 
     def behaviour(handler: Handler) -> None:
@@ -60,14 +60,14 @@ def sound(release: str, workers: int = 2) -> Callable[[Handler], None]:
 
 
 class UnixServer(socketserver.ThreadingUnixStreamServer):
-    """On a Unix socket."""
+    """A server on a Unix socket."""
 
     daemon_threads = True
     request_queue_size = 64
 
 
 class LoopbackServer(socketserver.ThreadingTCPServer):
-    """On a loopback port."""
+    """A server on a loopback port."""
 
     daemon_threads = True
     request_queue_size = 64

@@ -1,4 +1,4 @@
-"""Kill a program before the n-th change that it makes to a host which lies in a directory."""
+"""Kill a program before the n-th change that it makes to a fake host in a directory."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Killed(BaseException):
-    """What kill -9 looks like from inside: no handler of the program may stop it."""
+    """The effect of kill -9: no handler of the program stops it."""
 
 
 class Killer:

@@ -78,20 +78,20 @@ def test_the_only_app_need_not_be_named(run: Run, systemd: Systemd) -> None:
 def test_an_unknown_app_is_refused_with_those_that_are_there(run: Run) -> None:
     code, output, errors = run("--app", "blog", "status")
     assert (code, output) == (1, "")
-    assert errors == "asgictl: There is no app blog: this host has shop.\n"
+    assert errors == "asgictl: This host has no app blog; it has shop.\n"
 
 
 def test_several_apps_want_a_name(app: App, run: Run, systemd: Systemd) -> None:
     (app.policy_file.parent / "blog.json").write_text("{}")
     code, _, errors = run("status")
     assert code == 1
-    assert errors == "asgictl: Say which app with --app: this host has blog, shop.\n"
+    assert errors == "asgictl: This host has several apps (blog, shop); choose one with --app.\n"
     assert run("--app", "shop", "status")[0] == 0
 
 
 def test_a_host_without_apps_says_so(app: App, run: Run) -> None:
     app.policy_file.unlink()
-    assert run("status")[2] == "asgictl: Say which app with --app: this host has none.\n"
+    assert run("status")[2] == "asgictl: This host has no app yet; run playbooks/deploy.yml.\n"
 
 
 def test_a_wrong_command_line_is_exit_code_2(run: Run) -> None:
@@ -168,7 +168,7 @@ def test_status_tells_live_previous_retiring_workers_and_history(busy: App, run:
 
 def test_status_names_what_is_wrong(busy: App, run: Run, systemd: Systemd) -> None:
     systemd.main_pid.clear()
-    assert "PROBLEM    Only 0 of 2 workers of the live release run: 'asgictl logs' says why." in run("status")[1]
+    assert "PROBLEM    Only 0 of 2 workers of the live release run: 'asgictl logs' shows why." in run("status")[1]
     systemd.states[f"shop@{B}.service"] = "failed"
     assert f"PROBLEM    The live release {B} is failed" in run("status")[1]
 
@@ -243,7 +243,7 @@ def test_rollback_during_a_deploy_says_how_to_take_over(busy: App, run: Run) -> 
     Deploy(busy, "next").begin(A, "bob@desk")
     code, _, errors = run("rollback", "--force")
     assert code == 1
-    assert "bob@desk is deploying shop" in errors
+    assert "bob@desk has been deploying shop" in errors
     assert run("rollback", "--force", "--take-over")[0] == 0
 
 

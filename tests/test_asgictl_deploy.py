@@ -405,7 +405,7 @@ def test_what_cannot_be_finished_is_told_and_the_release_stays_live(
         patch.setattr(settle, "prune", full)
         patch.setattr(history, "record", full)
         done = steps.commit(B)
-    assert f"Release {B} is live, and not all has been finished: [Errno 28] No space left on device" in done["warnings"][0]
+    assert f"Release {B} is live but not finished: [Errno 28] No space left on device" in done["warnings"][0]
     assert "The history of shop can't be written" in done["warnings"][1]
     assert steps.abort("Another host could not finish.") == {"changed": False, "live": B}
     assert (app.live(), load(app).live(), load(app).attempt) == (B, B, None)

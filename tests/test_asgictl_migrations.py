@@ -105,6 +105,6 @@ def test_a_database_that_does_not_answer_is_told_without_secrets(app: App, monke
 def test_a_database_out_of_reach_is_told_in_a_sentence_without_secrets(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     question = """import json, os; print(json.dumps({"database": "default", "reason": "no " + os.environ["PASSWORD"]}))"""
     release = with_python(put_release(app, A), question, monkeypatch)
-    with pytest.raises(Refused, match=f"Release {A} can't reach its database 'default': no [*]+[.] Look ") as refused:
+    with pytest.raises(Refused, match=f"Release {A} can't reach its database 'default': no [*]+[.] Check ") as refused:
         migrations_of(release)
     assert refused.value.details == ""

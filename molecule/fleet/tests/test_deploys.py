@@ -42,7 +42,7 @@ def refused(playbook: Playbooks, sites, **variables: object) -> str:
 def test_a_wrong_password_stops_a_deploy_and_is_told_in_a_sentence(playbook, sites, releases):
     before = releases()
     output = refused(playbook, sites, database_password="canary-of-a-password")
-    assert 'port 5432 failed: FATAL: password authentication failed for user "sample". Look whether' in output
+    assert 'port 5432 failed: FATAL: password authentication failed for user "sample". Check that' in output
     assert "address and password in django_asgi_env and django_asgi_secrets are right" in output
     assert "canary" not in output
     assert "Traceback" not in output

@@ -98,7 +98,7 @@ def test_a_while_without_postgresql(away, sites, rooms, playbook):
     # Ansible breaks long lines.
     said = " ".join(output.split())
     assert "port 5432 failed: Connection refused" in said
-    assert "Look whether the server runs" in said
+    assert "Check that the server runs" in said
     assert "Traceback" not in output
     for site, release in zip(sites, before, strict=True):
         assert said.count(f"Release {release} goes on serving") >= 2

@@ -145,7 +145,7 @@ def test_of_two_deploys_at_once_exactly_one_proceeds(playbook, watch, tmp_path):
     codes = [run.returncode for run in runs]
     assert sorted(code == 0 for code in codes) == [False, True], "\n".join(outputs)
     loser = outputs[codes.index(max(codes))]
-    assert re.search(r"@\S+ is deploying sample \(release [0-9a-f]{12}\) since", loser)
+    assert re.search(r"@\S+ has been deploying sample \(release [0-9a-f]{12}\) since", loser)
     assert "django_asgi_lock_takeover" in loser
     assert watch.live() != before
     watch.assert_alone()

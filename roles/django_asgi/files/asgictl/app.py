@@ -1,4 +1,4 @@
-"""Where an app's things lie on a host, and which release is live."""
+"""The paths of an app on a host, and its live release."""
 
 import grp
 import json
@@ -15,10 +15,10 @@ DEFAULT_POLICY = {"retire_seconds": 300, "retire_max": 3, "keep_releases": 5, "p
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Replace `path` by `content` in one step, so that no reader and no crash sees half of it."""
+    """Replace `path` by `content` in one step: a reader, or a crash, finds the old content or the new."""
     data = content.encode() if isinstance(content, str) else content
     candidate = path.with_name(f".{path.name}.{os.getpid()}")
-    # Where the app could write before, something may lie in wait under that name.
+    # The app may have planted something under that name while it could still write here.
     candidate.unlink(missing_ok=True)
     descriptor = os.open(candidate, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "wb") as file:
@@ -30,19 +30,19 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
 
 
 def sync(path: Path) -> None:
-    """Return when all that was written to the file system of `path` is on the disk (syncfs(2))."""
+    """Flush the file system of `path` to disk (syncfs(2))."""
     subprocess.run(["sync", "--file-system", path], check=True)
 
 
 def own_by_root(directory: Path) -> None:
-    """Take a directory and all in it from the app, which goes on reading it; links are not followed."""
+    """Make root the owner of a directory and its contents, which the app can still read; don't follow links."""
     if os.geteuid() == 0:
         subprocess.run(["chown", "--recursive", "--no-dereference", "0:0", directory], check=True)
     subprocess.run(["chmod", "--recursive", "u=rwX,go=rX", directory], check=True)
 
 
 def link_atomically(link: Path, target: str) -> None:
-    """Point the symbolic link `link` to `target` by one rename(2)."""
+    """Point the symbolic link `link` to `target` with one rename(2)."""
     candidate = link.with_name(f".{link.name}.{os.getpid()}")
     candidate.unlink(missing_ok=True)
     candidate.symlink_to(target)
@@ -58,7 +58,7 @@ class App:
 
     @property
     def home(self) -> Path:
-        """Where everything but data and logs lies."""
+        """The directory of everything except data and logs."""
         return self.root / "opt" / self.name
 
     @property
@@ -83,7 +83,7 @@ class App:
 
     @property
     def maintenance_file(self) -> Path:
-        """While it is there, the edge shows its maintenance page."""
+        """The flag file: while it exists, the edge shows its maintenance page."""
         return self.home / "maintenance"
 
     @property
@@ -98,7 +98,7 @@ class App:
 
     @property
     def socket_directory(self) -> Path:
-        """Where the instances listen."""
+        """The directory of the instances' sockets."""
         return self.root / "run" / self.name
 
     @property
@@ -108,7 +108,7 @@ class App:
 
     @property
     def units(self) -> Path:
-        """Where systemd finds the instances' unit files."""
+        """The directory of the instances' unit files."""
         return self.root / "etc/systemd/system"
 
     @property
@@ -118,11 +118,11 @@ class App:
 
     @property
     def policy_file(self) -> Path:
-        """How old releases are treated."""
+        """The role's policy for old releases on this host."""
         return self.root / "etc/asgictl" / f"{self.name}.json"
 
     def policy(self) -> dict:
-        """How this host treats the app's old releases, as the role wrote it; defaults where it says nothing."""
+        """This host's policy for the app's old releases, with defaults for what the role has not set."""
         try:
             return DEFAULT_POLICY | json.loads(self.policy_file.read_text())
         except FileNotFoundError:
@@ -160,7 +160,7 @@ class App:
         return matches[0]
 
     def ensure_directories(self) -> None:
-        """Make the directories that asgictl itself writes to."""
+        """Create the directories that asgictl writes to."""
         for directory in (self.releases, self.environments, self.static_pool, self.home / "incoming"):
             directory.mkdir(parents=True, exist_ok=True)
         self.history_file.parent.mkdir(parents=True, exist_ok=True)
@@ -172,5 +172,5 @@ def installed_apps(root: Path = Path("/")) -> list[str]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and what is in it, if it is there."""
+    """Remove a directory and its contents, if it exists."""
     shutil.rmtree(path, ignore_errors=False) if path.is_dir() else None

@@ -1,4 +1,4 @@
-"""Programs of the app: each runs as the app's user, for a limited time, and ends with whoever started it."""
+"""Run the app's programs: as the app's user, for a limited time, and no longer than asgictl itself."""
 
 import contextlib
 import os
@@ -27,8 +27,8 @@ def as_app(
 ) -> subprocess.CompletedProcess:
     """Run a program as the app's user, never as root; return its exit code and its output as text.
 
-    With `merged`, standard error is a part of `stdout`. Refused when it has not ended after `seconds`, by default those of
-    the host's policy. Whatever it has started and left running is killed.
+    With `merged`, `stdout` includes standard error. Refused if the program has not ended after `seconds`, by default the
+    `program_seconds` of the host's policy. Processes that it leaves running are killed.
     """
     limit = seconds or app.policy()["program_seconds"]
     process = subprocess.Popen(
@@ -52,7 +52,7 @@ def as_app(
         output, errors = process.communicate()
         raise Refused(
             f"'{' '.join(map(str, command[:4]))}' of {app.name} did not end within {limit:g} s and was stopped; "
-            f"django_asgi_program_seconds is how long it may take.",
+            f"django_asgi_program_seconds sets the limit.",
             details="\n".join((errors or output).splitlines()[-20:]),
         ) from None
     finally:
@@ -62,18 +62,18 @@ def as_app(
 
 
 def user(app: App) -> dict:
-    """The subprocess settings by which root becomes the app's user; anybody else stays who they are."""
+    """The subprocess settings that turn root into the app's user; empty for any other user."""
     return {"user": app.uid(), "group": app.gid(), "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 def give_to_app(app: App, path: Path) -> None:
-    """Let the app write to what root has just made, in a directory of root's."""
+    """Make the app the owner of `path`, which root has just created in root's directory."""
     if os.geteuid() == 0:
         os.chown(path, app.uid(), app.gid())
 
 
 def end_with_caller() -> None:
-    """From now on kill the app's programs when this process is told to end, and then end it in an orderly way."""
+    """Make SIGINT, SIGTERM and SIGHUP kill the app's programs, then end this process with its cleanup."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
 
@@ -85,6 +85,6 @@ def _end(number: int, _frame: object) -> NoReturn:
 
 
 def _kill(process: subprocess.Popen) -> None:
-    """Kill a program's session, which its number names even when it has ended itself."""
+    """Kill a program's process group, which keeps the program's number even after the program has ended."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

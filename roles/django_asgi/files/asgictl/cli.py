@@ -1,4 +1,4 @@
-"""The command line: what an operator types, and what the role calls."""
+"""The command line, for operators and for the role."""
 
 import argparse
 import json
@@ -18,45 +18,45 @@ from asgictl.status import releases, status
 
 # A third of the live release's share of a busy processor (sched(7)).
 STAGING_NICENESS = 5
-DESCRIPTION = "Look at, roll back and work with the Django ASGI apps on this host."
+DESCRIPTION = "Inspect, roll back and manage the Django ASGI apps on this host."
 EPILOG = """
 examples:
   asgictl status                     what is live, what is retiring, what is wrong
-  asgictl releases                   the releases that a rollback can go to
+  asgictl releases                   the releases that you can roll back to
   asgictl rollback                   back to the release before the live one
   asgictl rollback 3f2a              to the release whose id begins with 3f2a
   asgictl maintenance on             show visitors the maintenance page, until 'off'
   asgictl logs -f                    follow the log of every instance
   asgictl manage createsuperuser     run manage.py in the live release's environment
 
-With several apps on the host, say which: asgictl --app NAME status.
+If the host has several apps, choose one: asgictl --app NAME status.
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; those that only the role calls are left out of the help."""
+    """The parser of all commands; the help omits those that only the role calls."""
     top = argparse.ArgumentParser(
         prog="asgictl", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    top.add_argument("--app", help="the app's name; may be left out where the host has one app only")
+    top.add_argument("--app", help="the app's name; optional if the host has only one app")
     top.add_argument("--json", action="store_true", help="print JSON instead of text")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     of_status = commands.add_parser("status", help="show the live and the retiring releases, workers, deploys, problems")
-    of_status.add_argument("--quick", action="store_true", help="without asking the database for pending migrations")
+    of_status.add_argument("--quick", action="store_true", help="don't check the database for pending migrations")
     commands.add_parser("releases", help="list the releases on disk, oldest deploy first")
     rollback = commands.add_parser("rollback", help="return to the previous release, or to the one named")
-    rollback.add_argument("release", nargs="?", help="id of a release, or how it begins")
+    rollback.add_argument("release", nargs="?", help="a release's id, or its first characters")
     rollback.add_argument("--force", action="store_true", help="even if the database holds newer migrations")
-    rollback.add_argument("--take-over", action="store_true", help="even if a deploy holds the lock, because it is dead")
+    rollback.add_argument("--take-over", action="store_true", help="even if a deploy holds the lock; only if that deploy is dead")
     rollback.add_argument("--edge", default="", metavar="URL", help="wait until this edge answers from the release")
-    closed = commands.add_parser("maintenance", help="close the site by the edge's maintenance page, or open it again")
-    closed.add_argument("state", nargs="?", choices=["on", "off"], help="left out: say which it is")
+    closed = commands.add_parser("maintenance", help="show visitors the maintenance page, or open the site again")
+    closed.add_argument("state", nargs="?", choices=["on", "off"], help="default: print the current state")
     logs = commands.add_parser("logs", help="show the log of every instance; further arguments go to journalctl")
     logs.add_argument("arguments", nargs=argparse.REMAINDER)
     manage = commands.add_parser("manage", help="run manage.py in the live release's environment, as the app's user")
     manage.add_argument("arguments", nargs=argparse.REMAINDER)
     measure = commands.add_parser("metrics", help="print the metrics of every app on the host, for Prometheus")
-    measure.add_argument("--output", default="", metavar="FILE", help="replace this file by them instead")
+    measure.add_argument("--output", default="", metavar="FILE", help="write them to this file instead")
     retiring = commands.add_parser("retire")
     retiring.add_argument("release")
     commands.add_parser("call")
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def command_line(arguments: list[str]) -> list[str]:
-    """`arguments` for the parser, which would take an option right after `logs` or `manage` for one of its own."""
+    """Return `arguments` with `--` after `logs` or `manage`, so that the parser leaves an option after these alone."""
     for command in ("logs", "manage"):
         after = arguments.index(command) + 1 if command in arguments else len(arguments)
         if arguments[after:] and arguments[after] not in ("-h", "--help", "--"):
@@ -73,18 +73,21 @@ def command_line(arguments: list[str]) -> list[str]:
 
 
 def the_app(name: str | None) -> App:
-    """The app called `name`, or the host's only one; Refused if that does not name one."""
+    """The app `name`, or the host's only app; Refused if there is none."""
     apps = installed_apps()
     if name is None and len(apps) == 1:
         name = apps[0]
+    if not apps:
+        raise Refused("This host has no app yet; run playbooks/deploy.yml.")
     if name not in apps:
-        there = ", ".join(apps) or "none"
-        raise Refused(f"{'Say which app with --app' if name is None else f'There is no app {name}'}: this host has {there}.")
+        there = ", ".join(apps)
+        wrong = f"several apps ({there}); choose one with --app" if name is None else f"no app {name}; it has {there}"
+        raise Refused(f"This host has {wrong}.")
     return App(name)
 
 
 def call(app: App, request: dict) -> dict:
-    """A step of a deploy, as the role asks for it: {"do": step, "token": …, …the step's arguments}."""
+    """Run a step of a deploy for the role; `request` is {"do": step, "token": …, …the step's arguments}."""
     do, token = request.pop("do"), request.pop("token", "")
     if do == "facts":
         return facts.host_facts(app, **request)
@@ -94,13 +97,13 @@ def call(app: App, request: dict) -> dict:
         facts_of_status = status(app)
         return {"changed": False, "text": text.status(facts_of_status), **facts_of_status}
     if do == "stage":
-        # Beside the live release, whose visitors come first.
+        # The live release's visitors come first.
         os.nice(STAGING_NICENESS)
     return {"changed": False} | getattr(Deploy(app, token), do)(**request)
 
 
 def run(options: argparse.Namespace) -> object:
-    """Do what the command line says; return what to print: a dict or list as JSON or text, a str as it is."""
+    """Run the command; return what to print: a dict or list (as JSON or text), or a str (as it is)."""
     if options.command == "call":
         return call(App(options.app), json.load(sys.stdin))
     if options.command == "metrics":
@@ -128,7 +131,7 @@ def run(options: argparse.Namespace) -> object:
 
 
 def maintenance(app: App, state: str | None) -> dict:
-    """Close the site (`on`), open it (`off`) or neither; return which it is. The edge looks at every request."""
+    """Close the site (`on`), open it (`off`) or neither; return its state. The edge checks the file on every request."""
     before = app.maintenance_file.exists()
     if state == "on":
         app.maintenance_file.touch(0o644)
@@ -139,25 +142,25 @@ def maintenance(app: App, state: str | None) -> dict:
 
 
 def passed_on(options: argparse.Namespace) -> list[str]:
-    """What the command line holds for another program."""
+    """The arguments that are passed on to another program."""
     return options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
 
 
 def run_manage(release: Release, arguments: list[str]) -> str:
-    """Become the app's user and manage.py, with this terminal; does not return."""
+    """Replace this process with manage.py, run as the app's user on this terminal; does not return."""
     settings = release.process_settings()
     os.chdir(settings["cwd"])
     os.umask(settings["umask"])
     command = release.manage_command(*arguments)
     if os.geteuid() == 0:
-        # A terminal of its own: through root's, the app could type into root's shell (ioctl_tty(2), TIOCSTI).
+        # Its own terminal: through root's, the app could type into root's shell (ioctl_tty(2), TIOCSTI).
         command = ["/usr/sbin/runuser", f"--user={release.app.name}", *(["--pty"] if os.isatty(0) else []), "--", *command]
     os.execve(command[0], command, settings["env"])
 
 
 def main() -> int:
-    """Run the command line; exit code 0 if it was done, 1 if it was refused, 2 for a wrong command line."""
-    # A hardened host's umask would keep the app and the edge out of what they have to read.
+    """Run the command line; exit code 0 on success, 1 if refused, 2 for a wrong command line."""
+    # With a hardened host's umask, the app and the edge could not read their files.
     os.umask(0o022)
     options = parser().parse_args(command_line(sys.argv[1:]))
     if options.command in ("call", "rollback"):

@@ -1,4 +1,4 @@
-"""From one release to another: begin, stage, migrate, ready, switch, commit; and abort, from wherever it failed.
+"""The steps of a deploy: begin, stage, migrate, ready, switch, commit; and abort, after any of them.
 
 Each step writes the record before it acts. Until `commit` has written it, any failure undoes the deploy; from then on the
 release is live, and what could not be finished is reported and finished by the next command.
@@ -23,12 +23,12 @@ from asgictl.state import Attempt, Phase, State, load, save, transaction
 from asgictl.systemd import Instance, instances, sweep, systemctl
 
 LEASE_SECONDS = 900
-# A backup runs between two steps, outside of asgictl.
+# A backup runs between two steps, outside asgictl.
 BACKUP_LEASE_SECONDS = 4 * 3600
 
 
 class Deploy:
-    """One deploy or rollback of `app`, known by `token`; each method is a step that may be the last one."""
+    """One deploy or rollback of `app`, identified by `token`; each method is a step, and any step may be the last."""
 
     def __init__(self, app: App, token: str) -> None:
         self.app = app
@@ -40,7 +40,7 @@ class Deploy:
             yield self._note(state, step=name)
 
     def _note(self, state: State, lease: float = LEASE_SECONDS, **changes: object) -> State:
-        """Go on holding the app for `lease` seconds, noting `changes`; Refused if somebody took it over meanwhile."""
+        """Hold the app for another `lease` seconds and record `changes`; Refused if somebody has taken it over."""
         attempt = state.attempt
         if not attempt or attempt.token != self.token:
             by = f"taken over by {attempt.owner}" if attempt else "released"
@@ -49,17 +49,17 @@ class Deploy:
         return save(self.app, replace(state, attempt=renewed))
 
     def begin(self, release: str, owner: str, kind: str = "deploy", takeover: str | None = None) -> dict:
-        """Take the app, and undo what a deploy that died has left. Refused if somebody else deploys.
+        """Take the lock, and undo what a dead deploy has left. Refused if another deploy is under way.
 
         `takeover` is the token of a holder that the caller knows to be dead, or `any`.
         """
-        # Asked before the transaction too: who waits for a long step of another deploy would learn of it late.
+        # Checked before the transaction too: behind a long step of another deploy, the refusal would come late.
         self._refuse_if_held(load(self.app), takeover)
         with transaction(self.app) as state:
             self.app.ensure_directories()
             held, now = self._refuse_if_held(state, takeover), time.time()
             mine = held is not None and held.token == self.token
-            # Another try at a release that was switched to goes on from there, so that no visitor goes to and fro.
+            # A retry of a release that was switched to continues from there, so that visitors don't go back and forth.
             goes_on = held is not None and held.release == release and (mine or held.phase == Phase.SWITCHED)
             if held and not mine:
                 _note_in_history(self.app, held, "died")
@@ -92,10 +92,10 @@ class Deploy:
         return {"changed": bool(applied), "applied": applied}
 
     def ready(self, release: str, edge: str = "", guard: bool = False) -> dict:
-        """Run the release beside the live one until nothing of it can fail any more; it gets no traffic yet.
+        """Start the release beside the live one and check all that could fail; it gets no traffic yet.
 
-        Its instance has passed the gate, its Celery worker answers, and the edge is there. With `guard`, which a rollback
-        has, it is refused if it does not know the database's migrations.
+        On return its instance has passed the gate, and its Celery worker and the edge answer. With `guard`, for a rollback,
+        Refused if the database holds migrations that the release lacks.
         """
         with self._step("ready") as state:
             target, instance = Release(self.app, release), Instance(self.app, release)
@@ -119,7 +119,7 @@ class Deploy:
         return {"changed": not ran, "boot_seconds": boot, "gate": passed}
 
     def switch(self, release: str, edge: str = "") -> dict:
-        """The cut-over: one rename, then wait until the edge answers from `release` alone."""
+        """Cut over: one rename, then wait until the edge answers only from `release`."""
         with self._step("switch") as state:
             if state.attempt.phase == Phase.BEGUN or state.attempt.release != release:
                 raise Refused(f"Release {release} has not passed its gate in this deploy; start it first.")
@@ -135,10 +135,10 @@ class Deploy:
         return {"changed": served != release, "from": state.live(), "edge_seconds": seconds}
 
     def commit(self, release: str, beat: bool | None = None) -> dict:
-        """Make the release the live one: one write, after which nothing is undone; then settle what follows from it.
+        """Make the release live with one write, after which nothing is undone; then settle what follows from it.
 
-        `beat` tells whether the fleet's beat is to run on this host; None leaves it as it is. What can't be finished is
-        told in `warnings`.
+        `beat` is whether the fleet's beat runs on this host; None leaves it as it is. `warnings` reports what can't be
+        finished.
         """
         with self._step("commit") as state:
             attempt = state.attempt
@@ -150,23 +150,23 @@ class Deploy:
             try:
                 settled = settle(self.app, committed)
             except (OSError, Refused) as error:
-                warnings.append(f"Release {release} is live, and not all has been finished: {error} The next deploy goes on.")
+                warnings.append(f"Release {release} is live but not finished: {error} The next deploy finishes it.")
             warnings += _note_in_history(self.app, attempt, "succeeded")
         return {"changed": True, **settled, "seconds": round(time.time() - attempt.since, 1), "warnings": warnings}
 
     def wait_for_retired(self, seconds: float) -> dict:
-        """Return when no old instance serves any more; Refused after `seconds`. A Celery worker may go on with its tasks."""
+        """Wait until no old instance serves; Refused after `seconds`. A Celery worker may still finish its tasks."""
         deadline = time.monotonic() + seconds
         while running := [one.release for one in instances(self.app) if one.serves() and one.release != self.app.live()]:
             if time.monotonic() > deadline:
-                raise Refused(f"Still running after {seconds:g} s: {', '.join(running)}. 'asgictl status' says why.")
+                raise Refused(f"Still running after {seconds:g} s: {', '.join(running)}. 'asgictl status' shows why.")
             time.sleep(0.5)
         return {"changed": False}
 
     def abort(self, reason: str) -> dict:
-        """Put the host back to where it was before this deploy; nothing happens if the deploy is not this one, or committed.
+        """Return the host to its state before this deploy; do nothing if the deploy is committed or taken over.
 
-        `migrated` are the migrations that it has applied, and that stay.
+        `migrated` lists the migrations that it has applied, which stay.
         """
         with transaction(self.app) as state:
             attempt = state.attempt
@@ -178,10 +178,10 @@ class Deploy:
         return {"changed": True, "live": undone.live(), "migrated": attempt.migrated}
 
     def remove(self) -> dict:
-        """Take the app off this host, but for its data; `others` are the apps that stay."""
+        """Remove the app from this host, except its data; `others` lists the apps that stay."""
         with transaction(self.app) as state:
             if state.attempt and not state.attempt.is_expired(time.time()):
-                raise Refused(f"{state.attempt.owner} is deploying {self.app.name}; remove it when that has ended.")
+                raise Refused(f"{state.attempt.owner} is deploying {self.app.name}; remove it when the deploy has ended.")
             found = self.app.releases.exists()
             sweep(self.app)
             for instance in instances(self.app):
@@ -195,7 +195,7 @@ class Deploy:
         return {"changed": found, "others": installed_apps(self.app.root)}
 
     def _refuse_if_held(self, state: State, takeover: str | None) -> Attempt | None:
-        """Refuse if another deploy than this one and `takeover` is under way; return the one that is, otherwise."""
+        """Refuse if a deploy other than this one or `takeover` is under way; otherwise return the one under way."""
         held, now = state.attempt, time.time()
         if held and held.token not in (self.token, takeover) and takeover != "any" and not held.is_expired(now):
             raise Refused(_held_by(self.app, held, now), locked=asdict(held))
@@ -203,13 +203,13 @@ class Deploy:
 
 
 def roll_back(app: App, target: str | None, edge: str, force: bool, takeover: bool) -> dict:
-    """What an operator's `asgictl rollback` does: all steps to `target`, or to the release before the live one."""
+    """Roll back with all steps to `target`, or to the release before the live one (`asgictl rollback`)."""
     state = load(app)
     target = target or state.previous(app.staged())
     if not target:
         raise Refused(f"{app.name} has no release before the live one on this host; 'asgictl releases' lists what it has.")
     if target not in state.targets(app.staged()):
-        raise Refused(f"Release {target} has never been live on this host, so it is no target of a rollback.")
+        raise Refused(f"Release {target} has never been live on this host, so you can't roll back to it.")
     owner = f"{os.environ.get('SUDO_USER', 'root')}@{socket.gethostname()}"
     deploy = Deploy(app, f"{owner}:{os.getpid()}:{time.time()}")
     deploy.begin(target, owner, kind="rollback", takeover="any" if takeover else None)
@@ -226,9 +226,9 @@ def _held_by(app: App, held: Attempt, now: float) -> str:
     since = time.strftime("%H:%M:%S UTC", time.gmtime(held.since))
     frees = max(0, round(held.lease - (now - held.renewed)))
     return (
-        f"{held.owner} is deploying {app.name} (release {held.release}) since {since}, "
-        f"{round(now - held.since)} s ago. Wait until that has ended and run again; if it is dead, its lock "
-        f"ends by itself in {frees} s. To take it over now, run the same command with "
+        f"{held.owner} has been deploying {app.name} (release {held.release}) since {since} "
+        f"({round(now - held.since)} s). Wait until that deploy has ended and run again; if it is dead, its lock "
+        f"expires in {frees} s. To take over now, run the same command with "
         f"-e django_asgi_lock_takeover=true (asgictl: --take-over)."
     )
 
@@ -239,7 +239,7 @@ def _first_line(reason: str) -> str:
 
 
 def _note_in_history(app: App, attempt: Attempt, outcome: str, **more: object) -> list[str]:
-    """Write a deploy's end into the history, which is a log that nothing depends on; return a warning if it can't be."""
+    """Record a deploy's end in the history, a log that nothing depends on; return a warning if that fails."""
     entry = {
         "kind": attempt.kind,
         "outcome": outcome,

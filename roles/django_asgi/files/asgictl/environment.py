@@ -1,4 +1,4 @@
-"""Python environments: built by uv, named by what is in them, shared between releases."""
+"""Python environments: built by uv, named by their contents, shared between releases."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def packages_in(lock: str) -> dict[str, str]:
 
 
 def packages_of_uv_lock(text: str) -> dict[str, str]:
-    """The packages that a uv.lock has the project use, as {name: version}, without its development groups."""
+    """The packages that a uv.lock pins for the project, as {name: version}, without development groups."""
     packages = {package["name"]: package for package in tomllib.loads(text).get("package", [])}
     wanted = [name for name, package in packages.items() if package.get("source", {}).keys() & {"editable", "virtual"}]
     roots, found = set(wanted), {}
@@ -50,9 +50,9 @@ def without_packages(lock: str, names: set[str]) -> str:
 class Builder:
     """Builds the Python environment of a release as the app's user.
 
-    `source` is the directory that holds the requirements; of `order` (see `stage.stage`) it uses `requirements`, their
-    path in there, `requirements_kind` (`hashed`, `uv.lock` or `unpinned`) and `requirements_text`, `server_lock`, the server
-    packages that the role pins, `server_requirements`, the versions that it can work with, `python`, `uv`, the path of the program, and `uv_environment`.
+    `source` is the directory that holds the requirements. Of `order` (see `stage.stage`) it uses `requirements` (their path
+    in `source`), `requirements_kind` (`hashed`, `uv.lock` or `unpinned`), `requirements_text`, `server_lock` (the server packages
+    that the role pins), `server_requirements` (the versions that it works with), `python`, `uv` (a path) and `uv_environment`.
     """
 
     def __init__(self, app: App, source: Path, order: dict) -> None:
@@ -62,7 +62,7 @@ class Builder:
         self.requirements = source / order["requirements"]
 
     def build(self) -> tuple[str, bool]:
-        """Make the environment if it is not there; return its digest and whether it was made now."""
+        """Build the environment if it is missing; return its digest and whether it was built now."""
         self.app.cache_directory.mkdir(parents=True, exist_ok=True)
         give_to_app(self.app, self.app.cache_directory)
         lock = self._lock()
@@ -78,10 +78,10 @@ class Builder:
             "pip", "sync", "--quiet", "--python", str(directory / "bin/python"), "--require-hashes",
             "--compile-bytecode", "--link-mode", "copy", "-", stdin=lock,
         )  # fmt: skip
-        # From here on the app can run its environment and can't change it.
+        # From here on the app can run its environment but not change it.
         own_by_root(directory)
         write_atomically(directory / "requirements.lock", lock)
-        # After a power cut, what is marked as complete has to be.
+        # What is marked as complete must be complete after a power cut too.
         sync(directory)
         write_atomically(directory / COMPLETE, "")
         return digest, True
@@ -96,14 +96,14 @@ class Builder:
                 "--project", str(self.requirements.parent),
             )  # fmt: skip
         else:
-            # With all hashes at hand, constraints restrict nothing more; uv would look for their files.
+            # A hashed list pins everything, so constraints add nothing; uv would look for their files.
             app_lock = re.sub(r"^(?:-c|--constraint)\b.*$", "", self.order["requirements_text"], flags=re.MULTILINE)
         return app_lock + "\n" + without_packages(self.order["server_lock"], set(packages_in(app_lock)))
 
     def _resolve(self) -> str:
         """Resolve an unpinned list together with the server packages; the app's own choice of those wins.
 
-        The role's pins are preferences, as those of an earlier output are to uv: the app's other packages may need others.
+        The role's pins are only preferences, as in an earlier output of uv: the app may need other versions.
         """
         text = self.order["requirements_text"]
         named = {normalized(name) for name in re.findall(r"[A-Za-z0-9][\w.-]*", text)}
@@ -133,7 +133,7 @@ class Builder:
             "HOME": str(self.app.cache_directory),
             "UV_CACHE_DIR": str(self.app.cache_directory / "uv"),
             "UV_PYTHON_DOWNLOADS": "never",
-            # uv looks at its own bundle of certificates unless told to use the system's.
+            # By default uv trusts its own bundle of certificates, not the system's.
             "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
             **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
             **self.order["uv_environment"],
@@ -148,7 +148,7 @@ class Builder:
         return result.stdout
 
     def _redact(self, text: str) -> str:
-        """`text` without the passwords that uv has been given."""
+        """`text` without the passwords given to uv."""
         for name, value in self.order["uv_environment"].items():
             if re.search("PASSWORD|TOKEN|SECRET", name, re.IGNORECASE) and value:
                 text = text.replace(str(value), "********")

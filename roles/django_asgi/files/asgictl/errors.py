@@ -1,4 +1,4 @@
-"""What asgictl says when it can't go on: a sentence for a person, details for a log."""
+"""The error of a command that can't go on: a sentence for a person, details for a log."""
 
 
 class Refused(Exception):

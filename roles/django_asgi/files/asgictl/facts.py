@@ -1,4 +1,4 @@
-"""What a deploy decides by: what is live on the host, and the key that names releases."""
+"""The facts that a deploy decides by: what is live on the host, and the key that names releases."""
 
 import secrets as random
 
@@ -10,12 +10,12 @@ from asgictl.systemd import Instance
 
 
 def host_facts(app: App, make_key: bool = True, celery: int = 0, memory_max: str = "") -> dict:
-    """What a deploy decides by.
+    """The facts that a deploy decides by.
 
-    `live` and `previous` release, whether the live one `serves` and no deploy is unfinished (of one that was killed
-    after its switch, the old release would never retire), `order` of the deployed ones, whether the fleet's `beat` runs
-    here, and `key`, which names the fleet's releases so that a name tells nothing about the secrets in it (made if there is none and `make_key`).
-    `celery` and `memory_max` are what `auto` workers depend on (see `sizing`).
+    `live` and `previous` release; `serves`: whether the live one serves and no deploy is unfinished (after one that was
+    killed after its switch, the old release would never retire); `order` of the deployed releases; `beat`: whether the fleet's
+    beat runs here; `key`, which names the fleet's releases so that a name reveals nothing about the secrets in it (created if
+    missing and `make_key`). The `auto` workers depend on `celery` and `memory_max` (see `sizing`).
     """
     live, state, on_disk = app.live(), load(app), app.staged()
     return {
@@ -31,13 +31,13 @@ def host_facts(app: App, make_key: bool = True, celery: int = 0, memory_max: str
 
 
 def is_sound(app: App, release: str) -> bool:
-    """Whether a release is served, and would be after a restart too: an upgrade of Debian may have taken its Python away."""
+    """Whether a release serves, and would after a restart too: a Debian upgrade may have removed its Python."""
     python = Release(app, release).directory / "venv/bin/python"
     return Instance(app, release).state() == "active" and python.exists()
 
 
 def read_key(app: App, make: bool) -> str:
-    """The app's key on this host, made first if there is none and `make`."""
+    """The app's key on this host, created first if missing and `make`."""
     try:
         return app.key_file.read_text().strip()
     except FileNotFoundError:
@@ -49,6 +49,6 @@ def read_key(app: App, make: bool) -> str:
 
 
 def adopt_key(app: App, key: str) -> None:
-    """Make `key`, which the fleet's first host has, this host's key too."""
+    """Make `key`, from the fleet's first host, this host's key too."""
     if key and key != read_key(app, make=False):
         write_atomically(app.key_file, key + "\n", mode=0o600)

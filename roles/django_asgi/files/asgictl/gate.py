@@ -1,4 +1,4 @@
-"""The gate: what a new instance has to show before it may receive traffic."""
+"""The gate: the checks that a new instance must pass before it receives traffic."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,17 +25,17 @@ def request_headers(manifest: dict) -> dict[str, str]:
 
 
 def page_origin(manifest: dict) -> str:
-    """The Origin of the site's own pages as a browser writes it: without a port that goes without saying."""
+    """The Origin of the site's own pages as a browser writes it: without a default port."""
     usual_port = {"http": ":80", "https": ":443"}[manifest["health_scheme"]]
     return f"{manifest['health_scheme']}://{manifest['health_host'].lower().removesuffix(usual_port)}"
 
 
 def pass_gate(release: Release) -> dict:
-    """Ask every worker of the release's instance over HTTP, and one of them for a WebSocket.
+    """Send an HTTP request to every worker of the release's instance, and a WebSocket handshake to one.
 
     Returns `workers` (how many answered) and `seconds`. Refused, with the journal's last lines, if one answers
-    wrongly, or if not all of them have answered in time. Asking also warms each worker: the first request of a
-    Django process is several times slower than the next.
+    wrongly, or if not all of them answer in time. This also warms each worker: the first request of a Django
+    process is several times slower than the next.
     """
     manifest = release.manifest
     began, since = time.monotonic(), time.time() - 5
@@ -51,7 +51,7 @@ def pass_gate(release: Release) -> dict:
                 _check(release, answer, manifest["health_path"], "HTTP", 200, 399, since)
                 seen.add(answer.worker)
             if "" in seen:
-                break  # A worker class of the user's own, which does not tell who answered.
+                break  # A custom worker class, which does not report who answered.
             if time.monotonic() > deadline:
                 raise Refused(
                     f"Release {release.id} failed its gate: only {len(seen)} of {wanted} workers answered "
@@ -87,19 +87,19 @@ def _check(release: Release, answer: Answer, path: str, kind: str, least: int, m
 
 
 def _journal(release: Release, since: float) -> str:
-    """What the instance has said since then (Unix time)."""
+    """The instance's log, redacted, from `since` (Unix time) on."""
     return release.redact(journal(Instance(release.app, release.id).service, since=since))
 
 
 def require_edge(release: Release, edge: str) -> None:
-    """Refuse a cut-over that no edge would follow: nothing has been switched yet, so nothing is lost."""
+    """Refuse a cut-over if the edge does not answer: nothing has been switched yet, so nothing is lost."""
     answer = get(edge, release.manifest["health_path"], request_headers(release.manifest))
     if not answer.status:
         raise Refused(f"The edge at {edge} does not answer ({answer.problem}); see 'systemctl status nginx'.")
 
 
 def require_static(release: Release, edge: str) -> None:
-    """Refuse a release of whose collected files the edge does not send one; without any there is nothing to see."""
+    """Refuse a release if the edge does not send one of its collected files; without any, there is nothing to check."""
     static, url = release.directory / "static", release.manifest.get("static_url")
     names = (file.relative_to(static) for file in static.rglob("*") if file.is_file() and not file.name.startswith("."))
     if not url or not (name := next(names, None)):
@@ -109,17 +109,17 @@ def require_static(release: Release, edge: str) -> None:
     if answer.problem or answer.status >= 400:
         raise Refused(
             f"The edge at {edge} does not send {path}, a static file of release {release.id}: "
-            f"{answer.problem or f'the answer was {answer.status}'}. Look whether it serves django_asgi_static_url, {url}."
+            f"{answer.problem or f'the answer was {answer.status}'}. Check that it serves django_asgi_static_url, {url}."
         )
 
 
 def wait_for_edge(release: Release, edge: str, alone: float, timeout: float) -> float:
-    """Wait until the edge has answered from `release` alone for `alone` seconds; return the seconds that it took.
+    """Wait until the edge has answered only from `release` for `alone` seconds; return the seconds that it took.
 
     The edge keeps connections to the old instance for a second or two, and each of its processes has its own.
     """
     began = time.monotonic()
-    # A worker class of the user's own does not tell its release; the old one's may not either, so time has to do.
+    # A custom worker class does not report its release; the old one's may not either, so time has to do.
     own = get(str(release.socket), release.manifest["health_path"], request_headers(release.manifest))
     name = own.release if own.status else release.id
     alone = alone if name else max(alone, EDGE_CONNECTION_SECONDS)

@@ -1,7 +1,7 @@
 """Celery beside the web instance: workers of the release, and the fleet's one beat.
 
 Workers of two releases may run at the same time: the new ones take new tasks from the moment they start, the old ones
-finish what they have (Celery's warm shutdown on SIGTERM). Of beat there may be one only, so the old one stops first.
+finish what they have (Celery's warm shutdown on SIGTERM). Only one beat may run, so the old one stops first.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ PROGRAM_SECONDS = 60
 def start_worker(release: Release, timeout: float) -> None:
     """Start the release's Celery worker, if it has one; return when it answers. Refused after `timeout` seconds.
 
-    One that still ends the tasks of its former time is started when it has ended, which nobody waits for.
+    If its former process still finishes its tasks, the worker starts after that, and nothing waits for it.
     """
     instance = Instance(release.app, release.id)
     unit = instance.job("celery")
@@ -32,7 +32,7 @@ def start_worker(release: Release, timeout: float) -> None:
     while not ends and not _answers(release):
         if time.time() - began > timeout or systemctl("is-failed", unit, check=False).strip() == "failed":
             raise Refused(
-                f"{unit} does not answer; is the broker there? Its last log lines say more.",
+                f"{unit} does not answer; check that the broker runs, and the unit's last log lines.",
                 details=release.redact(journal(unit, since=began)),
             )
 
@@ -54,13 +54,13 @@ def _host() -> str:
 
 
 def run_beat(instance: Instance, wanted: bool) -> None:
-    """Run the instance's beat, now and from each boot on, or see that it does not."""
+    """Start the instance's beat now and at each boot, or stop and disable it."""
     if unit := instance.job("beat"):
         systemctl("enable" if wanted else "disable", "--quiet", "--now", unit, check=wanted)
 
 
 def stop_jobs(instance: Instance) -> None:
-    """Stop an instance's beat now, and its worker when that has finished what it has."""
+    """Stop an instance's beat now, and its worker when it has finished its tasks."""
     run_beat(instance, wanted=False)
     if celery := instance.job("celery"):
         systemctl("stop", "--no-block", celery, check=False)

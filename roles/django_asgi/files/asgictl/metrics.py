@@ -1,4 +1,4 @@
-"""What only this host knows of its apps, for Prometheus: text exposition format 0.0.4."""
+"""Metrics of the apps on this host for Prometheus, in text exposition format 0.0.4."""
 
 import calendar
 import sys
@@ -18,24 +18,24 @@ from asgictl.systemd import Instance, instances
 
 # name: (type, help), in the order of the output.
 FAMILIES = {
-    "asgi_collect_success": ("gauge", "Whether the app's state could be read; where not, its other metrics are missing."),
+    "asgi_collect_success": ("gauge", "Whether the app's state could be read; if not, its other metrics are missing."),
     "asgi_live_release_info": ("gauge", "The live release and where it came from; always 1."),
     "asgi_instance_up": ("gauge", "Whether systemd counts the instance as active."),
-    "asgi_instance_connections": ("gauge", "Open connections to the instance's socket, WebSockets among them."),
-    "asgi_workers": ("gauge", "Worker processes that run."),
+    "asgi_instance_connections": ("gauge", "Open connections to the instance's socket, including WebSockets."),
+    "asgi_workers": ("gauge", "Running worker processes."),
     "asgi_workers_wanted": ("gauge", "Worker processes that the live release was deployed with."),
-    "asgi_worker_memory_bytes": ("gauge", "Memory of a worker: its proportional share."),
+    "asgi_worker_memory_bytes": ("gauge", "Memory of a worker: its proportional set size."),
     "asgi_worker_age_seconds": ("gauge", "Time since a worker was started."),
-    "asgi_retiring_instances": ("gauge", "Former releases that still run, until their connections have ended."),
-    "asgi_instance_retire_deadline_timestamp_seconds": ("gauge", "When a retiring instance is to be stopped at the latest."),
+    "asgi_retiring_instances": ("gauge", "Former releases that run until their connections end."),
+    "asgi_instance_retire_deadline_timestamp_seconds": ("gauge", "When a retiring instance is stopped at the latest."),
     "asgi_deploys_total": ("counter", "Deploys and rollbacks in the host's history."),
     "asgi_last_deploy_success": ("gauge", "Whether the last deploy or rollback succeeded."),
-    "asgi_last_deploy_timestamp_seconds": ("gauge", "When the last one of its kind and outcome ended."),
-    "asgi_last_deploy_duration_seconds": ("gauge", "How long the last one of its kind and outcome took."),
-    "asgi_deploy_lock_age_seconds": ("gauge", "How long the deploy that is under way has been so; 0 when there is none."),
-    "asgi_problems": ("gauge", "What 'asgictl status' calls a problem."),
+    "asgi_last_deploy_timestamp_seconds": ("gauge", "When the last deploy of this kind and outcome ended."),
+    "asgi_last_deploy_duration_seconds": ("gauge", "How long the last deploy of this kind and outcome took."),
+    "asgi_deploy_lock_age_seconds": ("gauge", "How long the current deploy has been under way; 0 if there is none."),
+    "asgi_problems": ("gauge", "Problems reported by 'asgictl status'."),
 }
-# There from the first scrape on, for a counter that appears with its first failure hides that failure from rate().
+# Present from the first scrape on: a counter that appears with its first failure hides that failure from rate().
 KINDS, OUTCOMES = ("deploy", "rollback"), ("succeeded", "failed", "died")
 
 
@@ -54,7 +54,7 @@ class Sample:
 
 
 def escape(value: object) -> str:
-    """A label's value as the format wants it."""
+    """Escape a label's value as the format requires."""
     return str(value).replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
@@ -72,16 +72,16 @@ def exposition(samples: Iterable[Sample]) -> str:
 
 
 def metrics(apps: Iterable[App], output: str = "") -> str:
-    """The metrics of all `apps`; with `output`, replace that file by them in one step and say so instead."""
+    """The metrics of all `apps`; with `output`, replace that file with them in one step and return a message."""
     text = exposition(sample for app in apps for sample in of_app(app))
     if not output:
         return text
     write_atomically(Path(output), f"{text}\n" if text else "")
-    return f"{output} is written."
+    return f"Wrote {output}."
 
 
 def of_app(app: App) -> list[Sample]:
-    """The metrics of one app. One that cannot be read takes no other down with it."""
+    """The metrics of one app; one that can't be read yields a single failed sample, so that the others still appear."""
     try:
         samples = [*of_instances(app), *of_history(app), *of_lock(app)]
     except (Refused, OSError, ValueError, LookupError) as error:
@@ -91,7 +91,7 @@ def of_app(app: App) -> list[Sample]:
 
 
 def of_instances(app: App) -> Iterator[Sample]:
-    """What runs, and what should."""
+    """Samples of the running instances, and of what should run."""
     live, deadlines = app.live(), retire_deadlines(app)
     found = list(instances(app))
     retiring = [one for one in found if one.release != live and one.runs()]
@@ -113,7 +113,7 @@ def of_instances(app: App) -> Iterator[Sample]:
 
 
 def of_instance(instance: Instance, state: str) -> Iterator[Sample]:
-    """One instance with its connections and workers."""
+    """Samples of one instance, its connections and its workers."""
     labels = {"app": instance.app.name, "release": instance.release}
     workers = instance.workers()
     yield Sample("asgi_instance_up", int(instance.state() == "active"), labels | {"state": state})
@@ -126,7 +126,7 @@ def of_instance(instance: Instance, state: str) -> Iterator[Sample]:
 
 
 def of_history(app: App) -> Iterator[Sample]:
-    """Every deploy and rollback that this host remembers."""
+    """Samples of all deploys and rollbacks in the host's history."""
     done = [entry for entry in history.entries(app, sys.maxsize) if entry["kind"] in KINDS]
     counts = Counter({(kind, outcome): 0 for kind in KINDS for outcome in OUTCOMES})
     counts.update((entry["kind"], entry["outcome"]) for entry in done)
@@ -142,20 +142,20 @@ def of_history(app: App) -> Iterator[Sample]:
 
 
 def of_lock(app: App) -> Iterator[Sample]:
-    """The deploy that is under way."""
+    """The sample of the deploy under way."""
     attempt = load(app).attempt
     age = max(0.0, round(time.time() - attempt.since, 1)) if attempt else 0
     yield Sample("asgi_deploy_lock_age_seconds", age, {"app": app.name})
 
 
 def retire_deadlines(app: App) -> dict[str, float]:
-    """When each former release has to be gone, in seconds since 1970: it retires from the moment it was replaced."""
+    """When each former release must be stopped, in seconds since 1970, counted from its replacement."""
     state, seconds = load(app), app.policy()["retire_seconds"]
     return {one.release: one.until + seconds for one in state.last_tenures() if one.until}
 
 
 def manifest_of(app: App, release: str) -> dict:
-    """The release's manifest; empty where it is no longer on disk."""
+    """The release's manifest; empty if it is no longer on disk."""
     try:
         return Release(app, release).manifest
     except Refused:

@@ -1,4 +1,4 @@
-"""What a release knows of the database's migrations, asked in a process of the release's own environment."""
+"""Compare and apply a release's migrations, in a process that runs in the release's environment."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def migrations_of(release: Release) -> Migrations:
     if "reason" in answer:
         raise Refused(
             f"Release {release.id} can't reach its database {answer['database']!r}: {release.redact(answer['reason'])}. "
-            f"Look whether the server runs and lets this host in, and whether its address and password in "
+            f"Check that the server runs and accepts this host, and that its address and password in "
             f"django_asgi_env and django_asgi_secrets are right."
         )
     if not answer:
@@ -40,7 +40,7 @@ def migrations_of(release: Release) -> Migrations:
 
 
 def migrate(release: Release) -> list[str]:
-    """Apply what is pending, if anything is; return its names. Refused if a migration fails."""
+    """Apply pending migrations, if there are any; return their names. Refused if a migration fails."""
     pending = migrations_of(release).pending
     if pending:
         result = release.ask("migrate", *databases(release))
@@ -53,9 +53,9 @@ def migrate(release: Release) -> list[str]:
 
 
 def refuse_unknown(target: Release, live: Release, recorded: set[str]) -> None:
-    """Refuse a way back to `target` if the database holds migrations that `live` knows and `target` does not.
+    """Refuse a rollback to `target` if the database holds migrations that `live` knows and `target` does not.
 
-    Where the live release is too broken to answer, what this host has `recorded` of the deploys since then counts.
+    If the live release is too broken to answer, the migrations `recorded` on this host since `target` was live count.
     """
     with ThreadPoolExecutor() as pool:
         of_target, of_live = pool.submit(migrations_of, target), pool.submit(migrations_of, live)
@@ -67,7 +67,7 @@ def refuse_unknown(target: Release, live: Release, recorded: set[str]) -> None:
     if lost:
         raise Refused(
             f"The database holds migrations that release {target.id} does not know: {', '.join(lost)}. "
-            f"Reverse them first; or, to go back all the same, run the same command with "
+            f"Reverse them first; or, to roll back anyway, run the same command with "
             f"-e django_asgi_force=true (asgictl: --force).",
             migrations=lost,
         )

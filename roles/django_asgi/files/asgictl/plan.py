@@ -1,4 +1,4 @@
-"""What a release would change on a host, as lines for Ansible's --diff; nothing is done."""
+"""Report what a release would change on a host, as lines for Ansible's --diff; nothing is changed."""
 
 import difflib
 import json
@@ -8,9 +8,9 @@ from asgictl.environment import packages_in, packages_of_uv_lock
 from asgictl.release import Release
 from asgictl.systemd import Instance
 
-# What of a manifest is a setting of the release; the rest is where and when it was made.
+# The settings in a manifest; its other keys record where and when the release was made.
 SETTINGS = {"project_dir", "settings_module", "workers", "health_path", "health_host", "websocket_path", "gate_timeout"}
-# Only for these are the packages known before the host has built the environment.
+# Only these kinds name all packages before the host has built the environment.
 PINNED = ("hashed", "uv.lock")
 
 
@@ -38,7 +38,7 @@ def outline(release: Release, packages_known: bool) -> list[str]:
 
 
 def outline_of_order(order: dict, packages_known: bool, secrets: dict[str, str]) -> list[str]:
-    """The same for a release that is not on the host yet; of a secret that differs from that of `secrets` it says so."""
+    """The same for a release that is not on the host yet; it marks a secret that differs from the one in `secrets`."""
     read = packages_of_uv_lock if order["requirements_kind"] == "uv.lock" else packages_in
     packages = packages_in(order["server_lock"]) | read(order["requirements_text"]) if packages_known else {}
     notes = {name: " (another value)" if secrets.get(name, value) != value else "" for name, value in order["secrets"].items()}
@@ -47,7 +47,7 @@ def outline_of_order(order: dict, packages_known: bool, secrets: dict[str, str])
 
 
 def _label(app: App, unit: str) -> str:
-    """What a unit's lines begin with: service, socket, celery or beat."""
+    """The prefix of a unit's lines: `unit` and service, socket, celery or beat."""
     kind = unit.removeprefix(app.name).partition("@")[0].removeprefix("-")
     return f"unit {kind or unit.rpartition('.')[2]}"
 

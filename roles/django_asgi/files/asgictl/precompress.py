@@ -15,11 +15,11 @@ SMALLEST = 1024
 
 
 def precompress(directory: Path, former: Path | None = None) -> None:
-    """Put NAME.gz, and NAME.br where the host has the program brotli, beside each file of text that shrinks by it.
+    """Put NAME.gz, and NAME.br if the host has the program brotli, beside each text file that gets smaller.
 
-    The same files give the same bytes on every host, and the copies have their original's time. What the project has
-    compressed itself stays. Of a file that is the same in `former`, a directory that has been through this, the copies are
-    linked from there: the best compression of a large script takes seconds. Raises OSError where the disk is full.
+    The same files give the same bytes on every host, and the copies have their original's time. Copies that the
+    project has made stay. If a file is the same in `former`, a directory that was compressed before, the copies are linked
+    from there, because the best compression of a large script takes seconds. Raises OSError if the disk is full.
     """
     compressors: dict[str, Callable[[Path], bytes]] = {".gz": _gzip}
     if shutil.which("brotli"):
@@ -40,7 +40,7 @@ def precompress(directory: Path, former: Path | None = None) -> None:
 
 def _copy(file: Path, former: Path | None, ending: str, compressor: Callable[[Path], bytes]) -> None:
     copy = file.with_name(file.name + ending)
-    # A link to nowhere counts: it may be the app's, and would be written through.
+    # A dangling link counts: it may be the app's, and a write would follow it.
     if os.path.lexists(copy):
         return
     done = former and former.with_name(former.name + ending)

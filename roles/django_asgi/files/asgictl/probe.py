@@ -15,7 +15,7 @@ WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: `status` 0 and a `problem` if nothing did, and what an error `said` in JSON or plain text."""
+    """The response: `status`, or 0 and a `problem` if there was none; `said` is an error's JSON or plain text."""
 
     status: int
     release: str = ""
@@ -39,10 +39,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class TLSConnection(http.client.HTTPSConnection):
-    """An HTTPS connection to this host's own edge, reached by address but asked for by name."""
+    """An HTTPS connection to this host's own edge, reached by address, with the site's name in the handshake."""
 
     def __init__(self, host: str, port: int, timeout: float, name: str) -> None:
-        # Who holds the address is known; the certificate may be anybody's: the gate asks for a release, not for trust.
+        # The address is this host's, so the certificate may be anybody's: the gate checks the release, not trust.
         super().__init__(host, port, timeout=timeout, context=ssl._create_unverified_context())
         self.name = name
 
@@ -53,7 +53,7 @@ class TLSConnection(http.client.HTTPSConnection):
 
 
 def connection_to(target: str, timeout: float, name: str = "localhost") -> http.client.HTTPConnection:
-    """A connection to `target`: the path of a Unix socket, or the address of an edge on this host that knows `name`."""
+    """A connection to `target`: the path of a Unix socket, or the address of an edge on this host that serves `name`."""
     if target.startswith("/"):
         return UnixConnection(target, timeout)
     parts = urlsplit(target)
@@ -63,7 +63,7 @@ def connection_to(target: str, timeout: float, name: str = "localhost") -> http.
 
 
 def get(target: str, path: str, headers: dict[str, str], timeout: float = 10) -> Answer:
-    """GET `path` once on a connection of its own."""
+    """GET `path` once, on a new connection."""
     return _ask(target, path, headers | {"Connection": "close"}, timeout)
 
 
@@ -92,7 +92,7 @@ def _ask(target: str, path: str, headers: dict[str, str], timeout: float, accept
             said = _said(response, response.read())
         elif response.status == 101:
             # A masked close frame, status 1000 (RFC 6455, section 5.5.1); a zero mask leaves it as it is.
-            # An app may have closed by itself already, which is its right once it has accepted.
+            # The app may have closed the connection already, as it may once it has accepted.
             with contextlib.suppress(OSError):
                 connection.sock.sendall(b"\x88\x82\x00\x00\x00\x00\x03\xe8")
     except (OSError, http.client.HTTPException) as error:
@@ -106,7 +106,7 @@ def _ask(target: str, path: str, headers: dict[str, str], timeout: float, accept
 
 
 def _said(response: http.client.HTTPResponse, body: bytes) -> str:
-    """An error's text on one line; nothing of a page, which is not meant for a terminal."""
+    """An error's text on one line; empty for a page, which is not meant for a terminal."""
     if response.status < 400 or response.headers.get_content_type() not in ("application/json", "text/plain"):
         return ""
     return " ".join(body.decode(errors="replace").split())

@@ -42,27 +42,27 @@ class Release:
 
     @property
     def directory(self) -> Path:
-        """Where the release lies now."""
+        """The release's current directory."""
         return self.app.releases / (f".{self.id}" if self.staging else self.id)
 
     @property
     def final_directory(self) -> Path:
-        """Where the release lies when it is staged."""
+        """The release's directory once it is staged."""
         return self.app.releases / self.id
 
     @property
     def project(self) -> Path:
-        """Where manage.py lies."""
+        """The directory of manage.py."""
         return self.directory / "src" / self.manifest["project_dir"]
 
     @property
     def socket(self) -> Path:
-        """Where the instance listens."""
+        """The path of the instance's socket."""
         return self.app.socket_directory / f"{self.id}.sock"
 
     @cached_property
     def manifest(self) -> dict:
-        """What was asked for when the release was made (release.json)."""
+        """The settings that the release was made with (release.json)."""
         try:
             return json.loads((self.directory / "release.json").read_text())
         except FileNotFoundError:
@@ -93,7 +93,7 @@ class Release:
         return text
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess:
-        """Run manage.py as the app's user in the app's environment; output is redacted and merged in `stdout`."""
+        """Run manage.py as the app's user in the app's environment; its output is redacted and merged into `stdout`."""
         result = as_app(self.app, self.manage_command(*arguments), **self.process_settings(), merged=True)
         result.stdout = self.redact(result.stdout)
         return result
@@ -108,6 +108,6 @@ class Release:
         return [str(self.directory / "venv/bin/python"), "manage.py", *arguments]
 
     def process_settings(self) -> dict:
-        """What makes a program see what the service sees: directory, environment and umask."""
+        """The subprocess settings that match the service's: directory, environment and umask."""
         variables = BASE_ENVIRONMENT | {"HOME": str(self.app.state_directory)} | self.variables() | self.secrets
         return {"cwd": self.project, "env": variables, "umask": 0o027}

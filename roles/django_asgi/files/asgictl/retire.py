@@ -19,8 +19,8 @@ QUIET_POLLS = 4
 def retire(app: App, release: str) -> str:
     """Wait until nobody is connected to the instance, or its time is up, then stop it; return what happened.
 
-    Its time is the policy's retire_seconds from when it was replaced. At its end SIGTERM gives each WebSocket a close 1012
-    and lets responses end within graceful_timeout.
+    Its time is the policy's retire_seconds, counted from its replacement. Then SIGTERM closes each WebSocket with 1012 and
+    lets responses end within graceful_timeout.
     """
     instance = Instance(app, release)
     until = state.load(app).until(release)
@@ -43,6 +43,6 @@ def retire(app: App, release: str) -> str:
     while instance.runs():
         time.sleep(POLL_SECONDS)
     with state.transaction(app) as record:
-        # Its files may be the next to go.
+        # Its files may now be pruned.
         settle(app, record)
     return f"stopped after {waited} s; closed {connections} connections"

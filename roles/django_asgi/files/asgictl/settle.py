@@ -11,18 +11,18 @@ from asgictl.systemd import Instance, instances, sweep, systemctl
 
 
 class Wish(StrEnum):
-    """What is to become of an instance."""
+    """The wanted state of an instance."""
 
     SERVE = "serve"  # it runs, and starts at boot
     SPARE = "spare"  # a deploy works on it
-    DRAIN = "drain"  # it ends what it has
-    GO = "go"  # it is stopped
+    DRAIN = "drain"  # it finishes what it has
+    GO = "go"  # it stops
 
 
 def wishes(state: State, policy: dict, running: dict[str, int], now: float) -> dict[str, Wish]:
-    """Return what is to become of each release that runs or has to.
+    """Return the wanted state of each release that runs or should run.
 
-    `running` are the open connections of each release that runs; of the policy, retire_seconds and retire_max count.
+    `running` maps each running release to its open connections; only retire_seconds and retire_max of the policy are used.
     """
     attempt = state.attempt
     wished = dict.fromkeys(running, Wish.GO)
@@ -30,10 +30,10 @@ def wishes(state: State, policy: dict, running: dict[str, int], now: float) -> d
         (until, release)
         for release, connections in running.items()
         if (until := state.until(release)) and until + policy["retire_seconds"] > now
-        # The last request of a release that had the traffic for long may be about to arrive.
+        # A release that was committed may still get a last request, even without connections.
         if connections or not state.was_aborted(release)
     ]
-    # More than that at once are too many: the oldest go now.
+    # At most retire_max drain at once: the oldest ones go now.
     wished |= {release: Wish.DRAIN for _, release in sorted(former)[-policy["retire_max"] :]}
     if attempt and attempt.phase != Phase.SWITCHED:
         wished[attempt.release] = Wish.SPARE
@@ -44,7 +44,7 @@ def wishes(state: State, policy: dict, running: dict[str, int], now: float) -> d
 
 
 def settle(app: App, state: State) -> dict:
-    """Do what the record means; return which releases retire and which were removed. The caller holds the transaction."""
+    """Bring the host to the record's state; return the retiring and the removed releases. The caller holds the transaction."""
     _point(app, state.serving())
     sweep(app)
     for unfinished in app.releases.glob(".*"):
@@ -52,7 +52,7 @@ def settle(app: App, state: State) -> dict:
     found = instances(app)
     connected = {one.release: one.connections() for one in found if one.runs()}
     wished = wishes(state, app.policy(), connected, time.time())
-    # Of beat there is one: the former one stops before the other starts.
+    # Only one beat may run: the former one stops before the new one starts.
     for instance in sorted(found, key=lambda one: one.release == state.serving()):
         idle = not connected.get(instance.release)
         _fulfil(instance, wished.get(instance.release, Wish.GO), state, idle)
@@ -63,7 +63,7 @@ def settle(app: App, state: State) -> dict:
 
 
 def _point(app: App, release: str | None) -> None:
-    """Let the live link point to the release, or to none."""
+    """Point the live link to the release, or remove the link."""
     if release is None:
         app.live_link.unlink(missing_ok=True)
     elif app.live() != release:
@@ -71,7 +71,7 @@ def _point(app: App, release: str | None) -> None:
 
 
 def _fulfil(instance: Instance, wish: Wish, state: State, idle: bool) -> None:
-    """Do to one instance what is wished for it; an idle one, without connections, is waited for."""
+    """Bring one instance to its wanted state; wait only for an idle one, without connections, to stop."""
     if wish == Wish.SPARE:
         return
     instance.enable(wish == Wish.SERVE)

@@ -13,7 +13,7 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 def auto_workers(
     celery: int = 0, memory_max: str = "", cores: int | None = None, memory_mib: int | None = None
 ) -> tuple[int, str]:
-    """How many workers a host should run, and why: one a core, as long as they fit in its memory.
+    """How many workers a host should run, and why: one per core, as long as they fit in its memory.
 
     At a cut-over two releases run at once, each with its workers and `celery` processes; `memory_max` is what systemd allows
     the workers of one (systemd.resource-control(5)), empty for no limit. uvicorn's workers are event loops, so the 2n+1 rule

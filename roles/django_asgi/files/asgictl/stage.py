@@ -1,4 +1,4 @@
-"""From a bundle to a release on disk, ready to be started."""
+"""Make a release on disk from a bundle, ready to start."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from asgictl.systemd import Instance, instances
 
 
 class Stopwatch:
-    """Names what took how long: {step: seconds}."""
+    """Records how long each step took: {step: seconds}."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -40,12 +40,12 @@ class Stopwatch:
 def stage(app: App, order: dict) -> dict:
     """Make the release that `order` describes, unless it is on disk already.
 
-    `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (`service`,
-    `socket`, and `celery` and `beat` or nothing, texts), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar archive), `requirements` and
+    `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (texts of
+    `service`, `socket`, `celery` and `beat`, the last two may be empty), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar archive), `requirements` and
     `requirements_kind`, `requirements_text`, `server_lock`, `server_requirements`, `python`, `uv`, `uv_environment`, `check_fail_level`, `collectstatic`, `static_url`, `media_url`, `key`.
 
     Returns `changed`, `worker_count` and `worker_count_why`, `environment_built` and `seconds`. Refused with the reason
-    if a part fails; what was made so far is taken away by the deploy's abort, or by the next deploy.
+    if a part fails; the deploy's abort, or the next deploy, removes what was made so far.
     """
     release = Release(app, order["release"])
     adopt_key(app, order["key"])
@@ -68,7 +68,7 @@ def stage(app: App, order: dict) -> dict:
         for part in work:
             part.result()
         sync(staging.directory)
-        # Only now, for it may be the live one.
+        # Only now, because it may be the live one.
         if release.directory.is_dir():
             release.directory.rename(app.releases / f".{release.id}.old")
         staging.directory.rename(release.directory)
@@ -123,14 +123,14 @@ def _unpack(staging: Release, order: dict) -> None:
 
 
 def _own(directory: Path, app: App, mode: int) -> None:
-    """Let the app read `directory`, and nobody but root write to it."""
+    """Let the app read `directory`, and only root write to it."""
     directory.chmod(mode)
     if os.geteuid() == 0:
         os.chown(directory, 0, app.gid())
 
 
 def _check(staging: Release, order: dict) -> None:
-    """Let Django check the project, and see that it sends browsers to where the edge serves its files."""
+    """Run Django's checks, and require that the project's file URLs are those that the edge serves."""
     result = staging.ask("check", order["check_fail_level"])
     output = staging.redact(result.stdout + result.stderr)
     if result.returncode:
@@ -140,7 +140,7 @@ def _check(staging: Release, order: dict) -> None:
     wanted = {"STATIC_URL": order["static_url"] if order["collectstatic"] else "", "MEDIA_URL": order["media_url"]}
     for name, url in wanted.items():
         found = urls.get(name) or ""
-        # One with a host is served elsewhere.
+        # A URL with a host is served elsewhere.
         if url and found.startswith("/") and found != url:
             raise Refused(
                 f"{name} of the project is {found}, but the edge serves these files at {url}: set "
@@ -160,13 +160,13 @@ def _collect_static(staging: Release, wanted: bool) -> None:
             f"manage.py collectstatic failed for release {staging.id}.",
             details="\n".join(result.stdout.splitlines()[-25:]),
         )
-    # The edge's own user serves these, and the app may not change them any more, least of all while root reads them.
+    # The edge's user reads these, and the app must not change them any more, least of all while root reads them.
     own_by_root(static)
     precompress(static, staging.app.live_link / "static")
 
 
 def _compile(staging: Release) -> None:
-    """Compile the source, which the app can't write to later, as the app's user: its environment is not root's to run."""
+    """Compile the source, which the app can't write to later, as the app's user: root must not run its environment."""
     directory = staging.directory
     python = [directory / "venv/bin/python", "-I", "-S", "-m", "compileall", "-q", "-j", "0"]
     paths = ["-s", directory, "-p", staging.final_directory, "--invalidation-mode", "unchecked-hash", directory / "src"]
@@ -174,14 +174,14 @@ def _compile(staging: Release) -> None:
     for cache in caches:
         cache.mkdir(exist_ok=True)
         give_to_app(staging.app, cache)
-    # A file with a syntax error that nothing imports is the app's own affair.
+    # A syntax error in a file that nothing imports is no error of the release.
     as_app(staging.app, [*python, *paths], cwd=directory, env={})
     for cache in caches:
         own_by_root(cache)
 
 
 def _fill_static_pool(release: Release) -> None:
-    """Link the release's static files into the pool that serves the assets of pages of other releases."""
+    """Link the release's static files into the pool, from which pages of other releases load their assets."""
     static, pool = release.directory / "static", release.app.static_pool
     for file in static.rglob("*"):
         if file.is_file() and not file.is_symlink():
@@ -192,9 +192,9 @@ def _fill_static_pool(release: Release) -> None:
 
 
 def tidy_static_pool(app: App, state: State) -> None:
-    """Take out of the pool what no release on disk holds any more: a file with a single link.
+    """Remove from the pool the files that no release on disk holds any more: those with a single link.
 
-    Of several releases' files of one name the pool has the newest one's; when that goes, the next one takes its place.
+    If several releases have a file of one name, the pool has the newest; when that goes, the next newest replaces it.
     """
     newest_first = [app.releases / release / "static" for release in reversed(state.targets(app.staged()))]
     for file in app.static_pool.rglob("*"):
@@ -208,14 +208,14 @@ def tidy_static_pool(app: App, state: State) -> None:
 def prune(app: App, state: State, protected: set[str]) -> list[str]:
     """Remove old releases, and environments that nothing uses; return the ids of the removed releases.
 
-    Those that were live last stay, as many as the policy's `keep_releases`, with the live one, the one that a rollback
-    would go to, and those in `protected`. A release that never went live goes.
+    The policy's `keep_releases` that were live last stay, the live one, the one that a rollback would go to, and those in
+    `protected`. A release that never went live goes.
     """
     on_disk = app.staged()
     newest = state.targets(on_disk)[-app.policy()["keep_releases"] :]
     kept = {app.live(), state.live(), state.previous(on_disk), *newest} | protected
     removed = [release for release in on_disk if release not in kept]
-    # Units may be left of what is no longer on disk.
+    # Units may remain of releases that are no longer on disk.
     known = {one.release for one in instances(app)} - protected
     for release in {*removed, *(known - set(on_disk))}:
         Instance(app, release).uninstall()
@@ -229,7 +229,7 @@ def prune(app: App, state: State, protected: set[str]) -> list[str]:
 
 
 def _remove(app: App, release: str) -> None:
-    """Remove a release's files; whoever looks meanwhile, or after a crash, sees all of them or none."""
+    """Remove a release's files; a reader, or the next command after a crash, finds all of them or none."""
     directory, going = app.releases / release, app.releases / f".{release}"
     if directory.is_dir():
         remove_tree(going)
@@ -238,5 +238,5 @@ def _remove(app: App, release: str) -> None:
 
 
 def free_space(app: App) -> int:
-    """The bytes that are free where releases are kept."""
+    """The free bytes in the file system of the releases."""
     return shutil.disk_usage(app.home).free

@@ -1,7 +1,7 @@
-"""What an app's host is meant to be: which releases were live when, and the deploy under way.
+"""The record of an app on a host: which releases were live when, and the deploy under way.
 
-One file, <home>/state.json, says all of it; what runs, what retires and where a rollback goes follow from it. It is written
-before each act that it speaks of, so that whoever finds it after a crash can undo the act, or finish it.
+One file, <home>/state.json, holds all of it; what runs, what retires and where a rollback goes follow from it. It is
+written before each action that it describes, so that the next command after a crash can undo or finish the action.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from asgictl.app import App, write_atomically
 from asgictl.errors import Refused
 
 FORMAT = 1
-# What keeps a step from waiting for another one for ever.
+# The longest time that a step waits for another one.
 STEP_SECONDS = 120
 
 
 class Phase(StrEnum):
-    """How far a deploy is; until it is committed, and no longer in the record, any failure undoes it."""
+    """The progress of a deploy; any failure undoes it until it is committed, and then no longer in the record."""
 
     BEGUN = "begun"
     READY = "ready"
@@ -40,7 +40,7 @@ class End(StrEnum):
 
 @dataclass(frozen=True)
 class Tenure:
-    """One time in which a release was live on this host; times are in seconds since 1970, `until` is None while it is.
+    """A period in which a release was live on this host, in seconds since 1970; `until` is None while it is live.
 
     `migrated` are the migrations that its deploy applied.
     """
@@ -54,7 +54,7 @@ class Tenure:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The deploy or rollback under way: whose it is, how long it may be silent, how far it is and where it came from."""
+    """The deploy or rollback under way: its owner, its lease, its progress and the release before it."""
 
     token: str
     owner: str
@@ -86,7 +86,7 @@ class State:
         return self.tenures[-1].release if self.tenures and self.tenures[-1].until is None else None
 
     def serving(self) -> str | None:
-        """The release that is to have the traffic: the one under way once it was switched to, else the live one."""
+        """The release that should get the traffic: the one under way once it was switched to, else the live one."""
         if self.attempt and self.attempt.phase == Phase.SWITCHED:
             return self.attempt.release
         return self.live()
@@ -104,13 +104,13 @@ class State:
         return [one.release for one in self.last_tenures() if one.release in on_disk and one.end != End.ABORTED]
 
     def previous(self, on_disk: Collection[str]) -> str | None:
-        """Where a rollback goes that names no release: the last one that was live and that nobody went back from."""
+        """The default target of a rollback: the last release that was live and was not rolled back from."""
         return next(
             (one.release for one in reversed(self.last_tenures()) if one.end == End.REPLACED and one.release in on_disk), None
         )
 
     def is_older(self, release: str, than: str) -> bool:
-        """Whether `release` was live for the first time before the other one was."""
+        """Whether `release` was first live before the other one was."""
         order = list(dict.fromkeys(tenure.release for tenure in self.tenures))
         return release in order and than in order and order.index(release) < order.index(than)
 
@@ -140,15 +140,15 @@ class State:
         return replace(self, tenures=(*ended, Tenure(attempt.release, now, migrated=attempt.migrated)), attempt=None)
 
     def undone(self, now: float) -> "State":
-        """The record once the deploy under way is undone: the release before it is live, as if nothing had been."""
+        """The record once the deploy under way is undone: the release before it is live again."""
         attempt = self.attempt
         if attempt.phase != Phase.SWITCHED or attempt.release == attempt.before:
             return replace(self, attempt=None)
-        # It may have connections, which end as those of any former release.
+        # It may have connections, which drain like those of any former release.
         last = [number for number, one in enumerate(self.tenures) if one.release == attempt.release]
         tenures = list(self.tenures)
         if last:
-            # One that was live before keeps its place: to try it again in vain changes no way back.
+            # One that was live before keeps its place: a failed retry does not change where a rollback goes.
             tenures[last[-1]] = replace(tenures[last[-1]], until=now)
         else:
             tenures.insert(len(tenures) - 1 if self.live() else len(tenures), Tenure(attempt.release, now, now, End.ABORTED))
@@ -156,13 +156,13 @@ class State:
 
 
 def load(app: App) -> State:
-    """Read the record; that of an older asgictl, from before there was one file, is understood as well."""
+    """Read the record, or that of an older asgictl, which was in several files."""
     try:
         found = json.loads(_file(app).read_text())
     except FileNotFoundError:
         return _load_former(app)
     if found["format"] > FORMAT:
-        raise Refused(f"{_file(app)} is of a newer asgictl than this one; run playbooks/deploy.yml from the newer version.")
+        raise Refused(f"{_file(app)} was written by a newer asgictl; run playbooks/deploy.yml from the newer version.")
     attempt = found["attempt"]
     return State(
         tuple(
@@ -186,9 +186,9 @@ def save(app: App, state: State) -> State:
 
 @contextlib.contextmanager
 def transaction(app: App) -> Iterator[State]:
-    """Keep others of the same app out while the record is read, changed and acted on; Refused if one takes too long.
+    """Lock the app while the record is read, changed and acted on; Refused if another step takes too long.
 
-    A flock(2), which the kernel drops with the process.
+    The lock is a flock(2), which the kernel drops with the process.
     """
     app.home.mkdir(parents=True, exist_ok=True)
     with (app.home / ".step").open("a+") as file:
@@ -202,7 +202,7 @@ def transaction(app: App) -> Iterator[State]:
                     file.seek(0)
                     raise Refused(
                         f"Another asgictl step of {app.name} has been running for over {STEP_SECONDS} s: process {file.read()}. "
-                        f"Wait until it has ended, or look what it does: 'asgictl --app {app.name} status'."
+                        f"Wait until it has ended, or check it with 'asgictl --app {app.name} status'."
                     ) from None
                 time.sleep(0.1)
         file.truncate(0)
@@ -220,7 +220,7 @@ def _former_files(app: App) -> list[Path]:
 
 
 def _load_former(app: App) -> State:
-    """The record that order.json, deploy.json and the link of an older asgictl amount to."""
+    """The record as it follows from the order.json, deploy.json and live link of an older asgictl."""
     order_file, deploy_file = _former_files(app)
     live = app.live()
     order = json.loads(order_file.read_text()) if order_file.exists() else []

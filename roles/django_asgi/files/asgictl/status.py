@@ -19,7 +19,7 @@ LONG_DEPLOY_SECONDS = 3600
 def status(app: App, quick: bool = False) -> dict:
     """The app on this host: live, previous, retiring, lock, last deploys and a list of problems in words.
 
-    With `quick` the database is not asked for pending migrations, which takes as long as Django takes to start.
+    With `quick`, skip the check for pending migrations, which takes as long as Django takes to start.
     """
     live, state = app.live(), load(app)
     running = [instance for instance in instances(app) if instance.runs()]
@@ -48,7 +48,7 @@ def describe(app: App, release: str) -> dict:
 
 
 def problems(app: App) -> list[str]:
-    """Each thing that is wrong, with what to do, as a sentence."""
+    """A sentence for each problem: what is wrong, and what to do."""
     live = app.live()
     if not live:
         return ["Nothing is live yet: run playbooks/deploy.yml."]
@@ -57,15 +57,15 @@ def problems(app: App) -> list[str]:
     if not app.live_link.is_dir():
         found.append(f"{app.live_link} points to release {live}, which is not on disk: deploy or roll back.")
     elif instance.state() != "active":
-        found.append(f"The live release {live} is {instance.state()}: 'asgictl logs' says why, 'asgictl rollback' goes back.")
+        found.append(f"The live release {live} is {instance.state()}: 'asgictl logs' shows why, 'asgictl rollback' goes back.")
     else:
         for kind, state in describe(app, live)["jobs"].items():
             # Beat runs on one host of the fleet, so elsewhere it is inactive.
             if state not in ("active", "inactive"):
-                found.append(f"{instance.job(kind)} is {state}: 'asgictl logs' says why.")
+                found.append(f"{instance.job(kind)} is {state}: 'asgictl logs' shows why.")
         wanted, serving = Release(app, live).manifest["worker_count"], len(instance.workers())
         if serving < wanted:
-            found.append(f"Only {serving} of {wanted} workers of the live release run: 'asgictl logs' says why.")
+            found.append(f"Only {serving} of {wanted} workers of the live release run: 'asgictl logs' shows why.")
     attempt = load(app).attempt
     if attempt and time.time() - attempt.since > LONG_DEPLOY_SECONDS:
         found.append(f"{attempt.owner} has been deploying for over an hour: the next deploy takes over.")
@@ -77,14 +77,14 @@ def problems(app: App) -> list[str]:
 
 
 def database_problems(app: App) -> list[str]:
-    """Migrations that the live release has and the database has not, or that the database does not answer."""
+    """The problems of the live release with its database: pending migrations, or no answer."""
     live = app.live()
     if not live or not app.live_link.is_dir():
         return []
     try:
         pending = migrations_of(Release(app, live)).pending
     except Refused as refused:
-        return [f"{refused} 'asgictl manage check --database default' says more."]
+        return [f"{refused} 'asgictl manage check --database default' shows more."]
     return [f"Migrations are pending: {', '.join(pending)}. Deploy again to apply them."] if pending else []
 
 

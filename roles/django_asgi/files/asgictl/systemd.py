@@ -11,7 +11,7 @@ from asgictl.app import App, write_atomically
 from asgictl.errors import Refused
 
 SYSTEMD_RUN = "systemd-run"
-# What may run beside the web service, each as a unit of its own.
+# What may run beside the web service, each in its own unit.
 JOBS = ("celery", "beat")
 
 
@@ -26,12 +26,12 @@ def systemctl(*arguments: str, check: bool = True) -> str:
 def journal(unit: str, lines: int = 100, since: float = 0, run: str = "") -> str:
     """The last `lines` messages of `unit`, of one `run` of it (its InvocationID) if given, none from before `since`.
 
-    As many as hold the app's own traceback: each worker that fails at its start writes one, and gunicorn another after them.
+    The default is enough for the app's traceback: each worker that fails at its start writes one, and gunicorn another.
     """
     subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)
-    # No --since: with it, systemd 252 takes --lines for the number of the first messages.
+    # No --since: with it, systemd 252 counts --lines from the first message.
     command = ["journalctl", "--no-pager", "--quiet", "--all", "--output=json", "--output-fields=MESSAGE"]
-    # What the unit's processes have said, and what systemd has said of them.
+    # The messages of the unit's processes, and those of systemd about the unit.
     command += [f"_SYSTEMD_INVOCATION_ID={run}", "+", "_PID=1", f"INVOCATION_ID={run}"] if run else [f"--unit={unit}"]
     command.append(f"--lines={lines}")
     shown = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace").stdout
@@ -41,7 +41,7 @@ def journal(unit: str, lines: int = 100, since: float = 0, run: str = "") -> str
 
 
 def _text(message: str | list | None) -> str:
-    """A message as journalctl puts it into JSON: as text, as bytes if it is not UTF-8, or several of these."""
+    """The text of a message in journalctl's JSON: a text, bytes if it is not UTF-8, or a list of these."""
     if not isinstance(message, list):
         return message or ""
     if all(isinstance(part, int) for part in message):
@@ -73,7 +73,7 @@ class Instance:
 
     @property
     def socket_path(self) -> Path:
-        """Where the instance listens."""
+        """The path of the instance's socket."""
         return self.app.socket_directory / f"{self.release}.sock"
 
     def job(self, kind: str) -> str:
@@ -88,9 +88,9 @@ class Instance:
         return [*jobs, self.socket, self.service]
 
     def install(self, units: dict[str, str]) -> None:
-        """Give systemd the unit files, {service, socket, celery, beat: text}.
+        """Install the unit files, {service, socket, celery, beat: text}, and reload systemd.
 
-        The service comes last, for where it is the release is complete.
+        The service comes last, because its unit marks the release as complete.
         """
         names = {kind: f"{self.app.name}-{kind}@{self.release}.service" for kind in JOBS}
         names |= {"socket": self.socket, "service": self.service}
@@ -100,7 +100,7 @@ class Instance:
         systemctl("daemon-reload")
 
     def uninstall(self) -> None:
-        """Stop the instance and take its unit files away."""
+        """Stop the instance and remove its unit files."""
         self.stop()
         self.enable(False)
         for unit in self.units:
@@ -117,25 +117,25 @@ class Instance:
             if ended or time.time() - began > timeout:
                 raise Refused(
                     f"{self.service} {'did not start' if ended else f'did not serve within {timeout:g} s'}; "
-                    f"its last log lines say why.",
-                    # The next attempt begins after a second, and what it says would hide the reason.
+                    f"its last log lines show why.",
+                    # The next attempt begins after a second, and its messages would hide the reason.
                     details=journal(self.service, since=began, run=attempt["InvocationID"]),
                 )
             time.sleep(0.05)
 
     def _attempt(self) -> dict[str, str]:
-        """Where the service stands, and in which of its runs: ActiveState, SubState, InvocationID of one moment."""
+        """The service's ActiveState, SubState and InvocationID, all of one moment."""
         shown = systemctl("show", "--property=ActiveState,SubState,InvocationID", self.service)
         return dict(line.split("=", 1) for line in shown.splitlines())
 
     def stop(self, block: bool = True) -> None:
-        """Stop all units; connections get what the worker gives them on SIGTERM."""
+        """Stop all units; the worker ends its connections as on any SIGTERM."""
         systemctl("stop", *([] if block else ["--no-block"]), *self.units, check=False)
         if block:
             systemctl("reset-failed", *self.units, check=False)
 
     def enable(self, enabled: bool) -> None:
-        """Start the instance at boot, or don't; of beat, which runs on one host only, `jobs.hand_over` decides."""
+        """Start the instance at boot, or don't; except beat, which runs on one host only (see `jobs.run_beat`)."""
         wants = {self.service: "multi-user.target.wants", self.socket: "sockets.target.wants"}
         if celery := self.job("celery"):
             wants[celery] = "multi-user.target.wants"
@@ -192,7 +192,7 @@ class Instance:
             return sum(1 for line in table if line.rstrip().endswith(" " + path) and line.split()[5] == "03")
 
     def workers(self) -> list[dict]:
-        """The worker processes: pid, memory_mib (proportional share where readable, else resident), age_seconds."""
+        """The worker processes: pid, memory_mib (proportional set size, 0 if unreadable), age_seconds."""
         main = int(self.property("MainPID") or 0)
         return [process_facts(pid) for pid in children(main)] if main else []
 
@@ -222,7 +222,7 @@ def process_facts(pid: int) -> dict:
 
 
 def instances(app: App) -> list[Instance]:
-    """The app's instances that systemd runs or has unit files of."""
+    """The app's instances that systemd has loaded or that have unit files."""
     units = json.loads(systemctl("list-units", "--all", "--output=json", f"{app.name}@*.service", f"{app.name}@*.socket"))
     names = {unit["unit"] for unit in units} | {path.name for path in app.units.glob(f"{app.name}@*.s*")}
     releases = {match[1] for name in names if (match := re.fullmatch(r".+@([0-9a-f]{12})\.(?:service|socket)", name))}
@@ -230,14 +230,14 @@ def instances(app: App) -> list[Instance]:
 
 
 def sweep(app: App) -> None:
-    """Remove what killed atomic writes have left; nobody writes meanwhile, for the caller holds the step lock."""
+    """Remove the temporary files of killed atomic writes; the caller holds the step lock, so nothing else writes."""
     units = [f".{app.name}{kind}@*.[0-9]*" for kind in ("", *(f"-{job}" for job in JOBS))]
     for stray in (*app.home.glob(".*.[0-9]*"), *(path for pattern in units for path in app.units.glob(pattern))):
         stray.unlink()
 
 
 def run_transient(unit: str, description: str, *command: str) -> None:
-    """Start `command` as a unit of its own, which goes on after its caller and is forgotten when it ends."""
+    """Start `command` as a transient unit, which outlives its caller and is removed when it ends."""
     subprocess.run(
         [SYSTEMD_RUN, "--quiet", "--collect", f"--unit={unit}", f"--description={description}", *command],
         check=True,

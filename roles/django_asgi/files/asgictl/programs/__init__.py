@@ -1,11 +1,11 @@
-"""Programs that run in the app's environment, not in asgictl's: they import nothing but Django, and answer in JSON."""
+"""Programs that run in the app's environment, not in asgictl's: they import only Django, and print JSON."""
 
 import json
 import pkgutil
 
 
 def text_of(name: str) -> str:
-    """The source of a program, wherever this package lies."""
+    """The source of a program, also if this package is in a zip archive."""
     return pkgutil.get_data(__name__, f"{name}.py").decode()
 
 

@@ -1,6 +1,6 @@
-"""Run manage.py check --deploy, whatever manage.py does before Django starts; then print where the project's files are served.
+"""Run check --deploy through the project's own manage.py; then print the URLs of the project's files.
 
-Argument: the level from which on a finding is an error.
+Argument: the lowest level at which a finding is an error.
 """
 
 import json

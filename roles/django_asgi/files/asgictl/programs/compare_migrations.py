@@ -1,7 +1,7 @@
-"""Print which migrations the code has and its databases have not (pending), and the other way round (unknown).
+"""Print the migrations that the code has and its databases lack (pending), and the other way round (unknown).
 
-Arguments: the databases' aliases. Of all but the first database, a name begins with the alias. If one does not answer, its
-alias and the reason are printed instead.
+Arguments: the databases' aliases. A name from any but the first database begins with the alias. If a database does not
+answer, its alias and the reason are printed instead.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 
 import django
 
-# Where a firewall swallows packets libpq would wait for two minutes.
+# If a firewall drops packets, libpq would wait for two minutes.
 os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
 django.setup()
 
@@ -19,7 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 pending, unknown = [], []
 for alias in sys.argv[1:]:
-    # A pool would say how long it has waited, and not for what.
+    # A pool would report how long it has waited, not why.
     connections[alias].settings_dict["OPTIONS"].pop("pool", None)
     try:
         executor = MigrationExecutor(connections[alias])

@@ -1,4 +1,4 @@
-"""Apply pending migrations, to one database after the other. Arguments: the databases' aliases."""
+"""Apply pending migrations to one database after another. Arguments: the databases' aliases."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from django.db import connections
 
 for alias in sys.argv[1:]:
     connection = connections[alias]
-    # Two hosts of a fleet, or a fleet and a person, may migrate at the same time; PostgreSQL lets the second one wait.
+    # Two hosts of a fleet, or a fleet and a person, may migrate at the same time; PostgreSQL makes the second one wait.
     with connection.cursor() if connection.vendor == "postgresql" else contextlib.nullcontext() as cursor:
         if cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", [zlib.crc32(settings.SETTINGS_MODULE.encode())])
