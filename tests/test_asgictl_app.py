@@ -1,4 +1,4 @@
-"""asgictl's idea of a host: which release is live, which was before, and how one file replaces another."""
+"""asgictl's view of a host: which release is live, which was before, and how one file replaces another."""
 
 import os
 import stat
@@ -23,7 +23,7 @@ def test_a_release_is_named_by_how_its_id_begins(app: App, prefix: str) -> None:
 
 
 def put_dirs(app: App, *names: str) -> None:
-    """Make releases that are empty."""
+    """Create empty releases."""
     for name in names:
         (app.releases / name).mkdir()
 

@@ -1,4 +1,4 @@
-"""Programs of the app: for a limited time, and with all that they have started."""
+"""The app's programs: limited in time, and killed with everything that they have started."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ from asgictl.app import App
 from asgictl.as_app import as_app
 from asgictl.errors import Refused
 
-# Seconds that tell a wait from a hang.
+# A wait that takes longer than these seconds is a hang.
 PATIENCE = 60
 FILES = Path(__file__).resolve().parents[1] / "roles/django_asgi/files"
 STRAGGLER = "(sleep 600 & echo $! >child); echo started"
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for counts."""
+    """Whether a process has ended; a zombie counts."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -66,7 +66,7 @@ def test_what_a_program_leaves_running_is_killed(app: App, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_program_ends_with_whoever_asked_for_it(app: App, tmp_path: Path, number: signal.Signals) -> None:
-    """In a thread too, where no signal arrives."""
+    """Programs in threads too, where no signal arrives."""
     program = f"""
 import sys
 from concurrent.futures import ThreadPoolExecutor

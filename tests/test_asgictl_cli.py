@@ -1,4 +1,4 @@
-"""asgictl's command line: what an operator types and reads, and what the role calls."""
+"""asgictl's command line, for operators and for the role."""
 
 import io
 import json
@@ -117,7 +117,7 @@ def test_what_was_refused_is_json_where_asked_for(app: App, run: Run, systemd: S
 
 @pytest.fixture(autouse=True)
 def database(monkeypatch: pytest.MonkeyPatch) -> Migrations:
-    """What the live release and its database know of each other; nothing is pending unless a test says so."""
+    """The migrations of the live release and its database; nothing is pending unless a test changes that."""
     known = Migrations([], [])
     monkeypatch.setattr(status_of_app, "migrations_of", lambda _release: known)
     return known
@@ -364,7 +364,7 @@ def test_an_unfinished_deploy_is_not_taken_for_one_with_nothing_to_do(app: App, 
 
 
 def plan_order(**changes: object) -> dict:
-    """What the role sends for a plan."""
+    """The request for a plan, as the role sends it."""
     return {
         "release": B,
         "manifest": manifest(),

@@ -1,4 +1,4 @@
-"""asgictl's deploys from begin to finish, undone by abort, or killed before any change they make."""
+"""asgictl's deploys: complete, undone by abort, or killed before any of their changes."""
 
 import io
 import itertools
@@ -245,10 +245,10 @@ def test_what_is_pending_is_told_before_it_is_applied(app: App, systemd: Systemd
     assert steps.pending(A) == {"migrations": ["shop.0002_price"]}
     held = load(app).attempt
     assert held.step == "pending"
-    assert held.lease == BACKUP_LEASE_SECONDS, "nobody comes in during a long backup"
+    assert held.lease == BACKUP_LEASE_SECONDS, "the lock lasts through a long backup"
     monkeypatch.setattr(deploys, "migrate", lambda _release: ["shop.0002_price"])
     steps.migrate(A)
-    assert load(app).attempt.lease == LEASE_SECONDS, "the next step is one as every other"
+    assert load(app).attempt.lease == LEASE_SECONDS, "the next step has the usual lease"
     assert steps.abort("The gate said no.")["migrated"] == ("shop.0002_price",), "an abort does not reverse them"
 
 
@@ -275,7 +275,7 @@ def test_a_rollback_returns_to_the_previous_release_and_twice_to_the_one_before(
 
 
 def rolled_back(app: App, target: str | None = None, force: bool = True) -> tuple[str, str]:
-    """Roll back as an operator does; return the release that is live now and the one before."""
+    """Roll back as an operator does; return the release that is now live and the one before it."""
     done = roll_back(app, target, edge="", force=force, takeover=False)
     return done["release"], done["from"]
 
@@ -433,7 +433,7 @@ def test_the_next_try_at_a_release_that_has_the_traffic_goes_on_from_there(app: 
     killed.switch(B)
     again = Deploy(app, "again")
     again.begin(B, "ann@laptop", takeover="any")
-    assert app.live() == B, "no visitor goes to and fro"
+    assert app.live() == B, "visitors don't go back and forth"
     again.ready(B)
     assert not again.switch(B)["changed"]
     again.commit(B)
@@ -477,7 +477,7 @@ def test_beat_survives_a_rollback_and_is_one_at_any_time(app: App, systemd: Syst
     rolled_back(app)
     assert beats(systemd) == {A}
     deploy_with_jobs(app, A, beat=False)
-    assert beats(systemd) == set(), "it has gone to another host"
+    assert beats(systemd) == set(), "it has moved to another host"
     rolled_back(app, B)
     assert beats(systemd) == set()
 
@@ -513,7 +513,7 @@ def test_nobody_waits_for_a_worker_that_still_ends_its_tasks(app: App, systemd: 
 
 @pytest.fixture
 def quick(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Staging without uv and without manage.py, which are tested elsewhere."""
+    """Make staging quick, without uv and manage.py, which are tested elsewhere."""
 
     def build(_builder: Builder) -> tuple[str, bool]:
         put_environment(app, "e1")
@@ -533,7 +533,7 @@ def quick(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def order(app: App, release: str, **changes: object) -> dict:
-    """What the role sends for a stage; the bundle is a project of two files."""
+    """The order for a stage, as the role sends it; the bundle is a project of two files."""
     bundle = app.root / "bundle.tar"
     if not bundle.exists():
         with tarfile.open(bundle, "w") as archive:
@@ -577,7 +577,7 @@ if command == "collectstatic":
 
 
 def deploy_from_source(app: App, release: str, token: str) -> None:
-    """Deploy as the role does, with a stage in it; an older deploy that holds the lock is dead."""
+    """Deploy as the role does, including stage; take over from a dead deploy."""
     steps = Deploy(app, token)
     steps.begin(release, "ann@laptop", takeover="any")
     steps.stage(order(app, release))
@@ -587,7 +587,7 @@ def deploy_from_source(app: App, release: str, token: str) -> None:
 
 
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[App, Systemd]]:
-    """One fresh host after the other."""
+    """One fresh host after another."""
     while True:
         with tempfile.TemporaryDirectory(prefix="unit", dir=MEMORY) as directory:
             app = App("shop", Path(directory))
@@ -622,7 +622,7 @@ def test_killed_before_any_of_its_changes_the_next_deploy_converges(
             deploy_from_source(app, then, "next")
             assert_converged(app, systemd, live=then)
             assert set(order_of(app)) <= {A, B, then}
-            assert previous_of(app) in ({before, B} if then == C else {before}), "the way back is known"
+            assert previous_of(app) in ({before, B} if then == C else {before}), "the rollback target is right"
             changed = KILLER.run(app.root, 1000, lambda app=app: settle.settle(app, load(app))) or KILLER.changes
             assert not changed, f"settling again has changed {changed}"
         except (Refused, AssertionError, OSError) as error:
@@ -689,7 +689,7 @@ def test_staging_makes_a_release_that_only_root_can_change(app: App, systemd: Sy
 
 
 def python_environment(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a build make an environment whose Python is the one that runs the tests."""
+    """Make a build create an environment with the Python that runs the tests."""
 
     def build(_builder: Builder) -> tuple[str, bool]:
         return put_environment(app, "e1").name, True
@@ -938,5 +938,5 @@ def test_an_instance_that_does_not_serve_in_time_is_refused(app: App, systemd: S
     began = time.monotonic()
     with pytest.raises(Refused, match=rf"shop@{A}.service did not serve within 0.1 s") as refused:
         Instance(app, A).start(timeout=0.1)
-    assert 0.1 <= time.monotonic() - began < 120, "it ends by itself"
+    assert 0.1 <= time.monotonic() - began < 120, "it gives up"
     assert refused.value.details == "the last line of the journal"

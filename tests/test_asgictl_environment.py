@@ -30,7 +30,7 @@ uvicorn-worker==0.4.0 \\
     --hash=sha256:cc
 """
 
-# Stands for uv: notes how it was called, makes what the Builder looks for, and fails when told to.
+# Stands in for uv: records its calls, creates what the Builder looks for, and fails on request.
 UV = f"""#!{sys.executable}
 import json, os, pathlib, sys
 with open({{log!r}}, "a") as log:
@@ -53,7 +53,7 @@ elif command == ["pip", "compile"] or command[0] == "export":
 
 
 class Uv:
-    """The program that stands for uv, and its calls."""
+    """The program that stands in for uv, and its calls."""
 
     def __init__(self, directory: Path) -> None:
         self.log = directory / "uv.log"
@@ -69,7 +69,7 @@ class Uv:
 
 @pytest.fixture
 def uv(tmp_path: Path) -> Uv:
-    """A program that stands for uv."""
+    """A program that stands in for uv."""
     return Uv(tmp_path)
 
 
@@ -83,7 +83,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def order(uv: Uv, **changes: object) -> dict:
-    """What a Builder uses of an order."""
+    """The part of an order that a Builder uses."""
     return {
         "requirements": "requirements.txt",
         "requirements_kind": "hashed",

@@ -1,4 +1,4 @@
-"""asgictl's gate and probe, against servers that answer rightly, wrongly, late or not at all."""
+"""asgictl's gate and probe, against servers that answer correctly, wrongly, late or not at all."""
 
 import asyncio
 import itertools
@@ -20,16 +20,16 @@ from asgictl.release import Release
 from fake_host import A, B, put_release
 from fake_site import Handler, serving, sound
 
-# Seconds that tell a wait from a hang.
+# A wait that takes longer than these seconds is a hang.
 PATIENCE = 120
 
 
 @pytest.fixture(autouse=True)
 def journal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal that holds, since a moment ago, a traceback with a secret in it."""
+    """A journal with a recent traceback that has a secret in it."""
 
     def read(_unit: str, since: float) -> str:
-        assert 0 < time.time() - since < 60, "what an earlier attempt has said is not this one's"
+        assert 0 < time.time() - since < 60, "an earlier attempt's messages are not this one's"
         return "ValueError: correct horse"
 
     monkeypatch.setattr(gate, "journal", read)
@@ -41,7 +41,7 @@ def always(status: int = 200, release: str = A, worker: str = "1") -> Callable[[
 
 
 def refusal(release: Release) -> Refused:
-    """How the gate refuses the release."""
+    """The error with which the gate refuses the release."""
     with pytest.raises(Refused) as refused:
         pass_gate(release)
     return refused.value
@@ -65,7 +65,7 @@ def test_the_gate_asks_again_until_the_last_worker_has_answered(app: App) -> Non
 def test_a_worker_that_never_answers_fails_the_gate_at_its_deadline(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     release = put_release(app, A, worker_count=2, gate_timeout=30)
     with serving(always(), release.socket) as server:
-        # The first answers are there, and then its time is over.
+        # The first answers have arrived, and then the gate's time is up.
         clock = SimpleNamespace(time=time.time, monotonic=lambda: 31.0 if server.seen else 0.0)
         monkeypatch.setattr(gate, "time", clock)
         refused = refusal(release)
@@ -195,7 +195,7 @@ def test_the_handshake_names_the_origin_that_a_page_of_the_site_has(app: App, sc
         pass_gate(release)
     *requests, (_, handshake) = server.seen
     assert handshake["Host"] == host
-    assert not any("Origin" in headers for _, headers in requests), "a browser names none when it loads a page"
+    assert not any("Origin" in headers for _, headers in requests), "a browser sends none when it loads a page"
 
 
 def test_an_app_that_refuses_the_gates_origin_is_told_which_one_it_was(app: App) -> None:
@@ -210,7 +210,7 @@ def pages_of(origin: str) -> Callable[[Handler], None]:
 
 
 def websocket(answer: Callable[[Handler], None]) -> Callable[[Handler], None]:
-    """A server that is sound over HTTP and gives handshakes this answer."""
+    """A server that is sound over HTTP and answers handshakes this way."""
     return lambda handler: answer(handler) if handler.headers.get("Upgrade") else handler.answer(200, A, "1")
 
 
@@ -274,7 +274,7 @@ class RealWebSocketServer:
 
 @pytest.fixture
 def real(short_path: Path) -> Iterator[RealWebSocketServer]:
-    """A running server of that kind."""
+    """A running RealWebSocketServer."""
     with RealWebSocketServer(short_path / "real.sock") as server:
         yield server
 
@@ -292,7 +292,7 @@ def test_a_plain_request_to_a_websocket_is_no_handshake(real: RealWebSocketServe
 
 @pytest.fixture
 def release(app: App) -> Release:
-    """A release whose edge is asked."""
+    """A release behind an edge."""
     return put_release(app, A)
 
 

@@ -1,4 +1,4 @@
-"""What asgictl reads of a journal, from a journalctl that only pretends."""
+"""What asgictl reads from a journal, with a fake journalctl."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ for entry in entries[-int(options.lines) :]:
     print(json.dumps(entry, ensure_ascii=False) if options.output == "json" else entry["MESSAGE"])
 """
 
-# A unit whose next attempt begins as soon as anybody has seen that one has failed.
+# A unit whose next attempt begins as soon as somebody has seen that one failed.
 SYSTEMCTL = """#!/bin/sh
 [ "$1" != show ] || { printf 'ActiveState=activating\\n'; cat "$0.attempt"; printf 'SubState=start\\nInvocationID=two\\n' > "$0.attempt"; }
 """
@@ -45,7 +45,7 @@ SYSTEMCTL = """#!/bin/sh
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """A function that puts messages into the journal, a millisecond apart from `when` on, and the journalctl that shows them."""
+    """A function that logs messages, a millisecond apart from `when` on, and the journalctl that shows them."""
     (tmp_path / "journalctl").write_text(JOURNALCTL.replace("PYTHON", sys.executable, 1))
     (tmp_path / "journalctl").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")

@@ -1,4 +1,4 @@
-"""asgictl's metrics: what they say of a host, in a format that Prometheus reads."""
+"""asgictl's metrics: what they report about a host, in a format that Prometheus reads."""
 
 import json
 import math
@@ -59,7 +59,7 @@ def test_before_the_first_deploy_there_is_a_problem_and_nothing_else_is_wrong(ap
     assert value(app, "asgi_deploy_lock_age_seconds") == 0
     assert values(app, "asgi_live_release_info") == []
     assert values(app, "asgi_last_deploy_success") == []
-    assert values(app, "asgi_deploys_total") == [0] * 6, "a counter is there before it counts"
+    assert values(app, "asgi_deploys_total") == [0] * 6, "a counter exists before it counts"
 
 
 def test_the_live_release_is_told_with_its_source(app: App, systemd: Systemd, workers: list[dict]) -> None:

@@ -1,4 +1,4 @@
-"""asgictl's migrations: applied only when some are pending, and never lost by a rollback unnoticed."""
+"""asgictl's migrations: applied only if some are pending, and never lost unnoticed by a rollback."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from fake_host import A, B, put_release
 
 
 def knows(monkeypatch: pytest.MonkeyPatch, **of: Migrations) -> None:
-    """Let the releases compare with the database in this way."""
+    """Set how the releases compare with the database."""
     monkeypatch.setattr(migrations, "migrations_of", lambda release: of[release.id[0]])
 
 
@@ -84,7 +84,7 @@ def test_a_live_release_that_is_too_broken_to_answer_is_no_obstacle(app: App, mo
 
 
 def with_python(release: Release, question: str, monkeypatch: pytest.MonkeyPatch) -> Release:
-    """Replace what the release is asked."""
+    """Replace the program that the release runs."""
     monkeypatch.setattr(releases, "text_of", lambda _name: question)
     return release
 

@@ -28,7 +28,7 @@ NASTY = {
 
 
 def as_systemd_reads(text: str) -> dict[str, str]:
-    """The variables in an EnvironmentFile=, by the states of systemd's own parser (src/basic/env-file.c)."""
+    """Parse an EnvironmentFile= with the states of systemd's own parser (src/basic/env-file.c)."""
     variables, name, value, state = {}, "", "", "name"
     for char in text:
         if state == "name":

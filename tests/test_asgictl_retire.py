@@ -1,4 +1,4 @@
-"""asgictl's retirement: an old instance is left alone until nobody is connected, and not for ever."""
+"""asgictl's retirement: an old instance is left alone until nobody is connected, but not for ever."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from fake_host import A, B, C, D, Systemd, deploy
 
 
 class Clock:
-    """Time that passes only while somebody sleeps; `at` is called each time with the seconds so far."""
+    """Time that passes only in `sleep`, which then calls `at` with the seconds so far."""
 
     def __init__(self, at: Callable[[float], None]) -> None:
         self.now = 0.0
@@ -36,7 +36,7 @@ class Clock:
 
 
 def run(app: App, monkeypatch: pytest.MonkeyPatch, at: Callable[[float], None], seconds: float = 300) -> str:
-    """Retire release A and call `at` as time passes; return what was said."""
+    """Retire release A and call `at` as time passes; return its result."""
     set_policy(app, retire_seconds=seconds)
     clock = Clock(at)
     # It was replaced just now.
@@ -49,7 +49,7 @@ def run(app: App, monkeypatch: pytest.MonkeyPatch, at: Callable[[float], None], 
 
 @pytest.fixture
 def old(app: App, systemd: Systemd) -> App:
-    """An app whose release A is old and has 3 connections."""
+    """An app whose former release A has 3 connections."""
     deploy(app, A)
     systemd.connections[A] = 3
     deploy(app, B)

@@ -1,4 +1,4 @@
-"""How many workers fit: beside Celery, beside the release before, and within the app's own limit."""
+"""How many workers fit: beside Celery, beside the previous release, and within the app's own limit."""
 
 import pytest
 from asgictl.sizing import RESERVED_MIB, WORKER_MIB, auto_workers

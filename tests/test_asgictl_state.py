@@ -1,4 +1,4 @@
-"""asgictl's record: one deploy at a time, said in words and never kept by the dead, and what was live when."""
+"""asgictl's record: one deploy at a time, a lock that a dead deploy doesn't keep, and what was live when."""
 
 import json
 import multiprocessing
@@ -19,7 +19,7 @@ from fake_host import A, B, C, D, Systemd, put_release
 
 
 def begin(app: App, token: str, owner: str = "ann@laptop", release: str = A, takeover: str | None = None) -> bool:
-    """Begin a deploy; return whether it took the app over from a dead one."""
+    """Begin a deploy; return whether it took over from a dead one."""
     return Deploy(app, token).begin(release, owner, takeover=takeover)["taken_over"]
 
 
@@ -112,13 +112,13 @@ EVERYTHING = [A, B, C, D]
         ([A, B, C, A], C),
         ([A, B, ("rollback", A)], None),
         ([A, B, C, ("rollback", B), ("rollback", A)], None),
-        # What was rolled back from is no way back, whatever came after it.
+        # A release that was rolled back from is no target, whatever came after it.
         ([A, B, ("rollback", A), C], A),
         ([A, B, C, ("rollback", B), D], B),
-        # Forward again: the mark is gone, and the older release was not gone back from.
+        # Forward again: the mark is gone, and the older release was not rolled back from.
         ([A, B, C, ("rollback", B), ("rollback", C)], B),
         ([A, B, C, ("rollback", A), ("rollback", C)], A),
-        # Deployed once more, it counts as any other.
+        # Deployed again, it counts like any other.
         ([A, B, ("rollback", A), B, C], B),
     ],
 )
@@ -196,14 +196,14 @@ def test_the_files_of_an_older_asgictl_are_understood_and_then_gone(app: App) ->
     found = load(app)
     assert (found.live(), found.previous(EVERYTHING), found.targets(EVERYTHING)) == (B, A, [A, C, B])
     assert (found.attempt.token, found.attempt.release, found.attempt.before) == ("one", D, B)
-    assert found.until(A) == app.live_link.lstat().st_mtime, "what retires may go on"
+    assert found.until(A) == app.live_link.lstat().st_mtime, "what retires may continue"
     assert load(app) == save(app, found)
     assert not [*app.home.glob("order.json"), *app.home.glob("deploy.json")]
 
 
 # --- The transaction ------------------------------------------------------------------------------------------------
 def hold_step(app: App, channel: object) -> None:
-    """Be another process in the middle of a step, until told to go on."""
+    """Act as another process in the middle of a step until the channel has a message."""
     with transaction(app):
         channel.send("in")
         channel.recv()
@@ -238,7 +238,7 @@ def test_a_killed_process_does_not_keep_the_step(app: App) -> None:
     assert here.recv() == "in"
     os.kill(other.pid, 9)
     other.join()
-    # Where it did, this would give up with an error.
+    # If it did, this would fail with an error.
     with transaction(app):
         pass
 

@@ -1,4 +1,4 @@
-"""asgictl asks an edge that has TLS by address, and names the host in the handshake."""
+"""asgictl reaches an edge with TLS by address, and names the host in the handshake."""
 
 import ssl
 import subprocess
@@ -12,7 +12,7 @@ from fake_site import serving
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A server's TLS with a certificate that nobody trusts."""
+    """A server's TLS context with an untrusted certificate."""
     folder: Path = tmp_path_factory.mktemp("tls")
     sign = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x"]
     subprocess.run([*sign, "-keyout", "key", "-out", "certificate"], cwd=folder, check=True, capture_output=True)

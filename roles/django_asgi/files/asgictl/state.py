@@ -186,10 +186,7 @@ def save(app: App, state: State) -> State:
 
 @contextlib.contextmanager
 def transaction(app: App) -> Iterator[State]:
-    """Lock the app while the record is read, changed and acted on; Refused if another step takes too long.
-
-    The lock is a flock(2), which the kernel drops with the process.
-    """
+    """Lock the app while the record is read, changed and acted on; the lock ends with the process. Refused if it is not free."""
     app.home.mkdir(parents=True, exist_ok=True)
     with (app.home / ".step").open("a+") as file:
         deadline = time.monotonic() + STEP_SECONDS
