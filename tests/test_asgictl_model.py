@@ -21,11 +21,11 @@ RELEASES = st.sampled_from([A, B, C, D])
 
 
 class Host(RuleBasedStateMachine):
-    """One host; the model is the list of releases that were live, oldest first, and those that were rolled back from."""
+    """One host; the model is the list of releases that were live, oldest first, and those that somebody went back from."""
 
     @initialize()
     def boot(self) -> None:
-        """Start with a host that has no release."""
+        """Begin with a host that has no release."""
         self.patch = pytest.MonkeyPatch()
         self.directory = tempfile.TemporaryDirectory(prefix="unit", dir=MEMORY)
         self.app = App("shop", Path(self.directory.name))
@@ -43,21 +43,21 @@ class Host(RuleBasedStateMachine):
             self.patch.undo()
             self.directory.cleanup()
 
-    # --- The model's answers ---------------------------------------------------------------------------------------
+    # --- What the model says ---------------------------------------------------------------------------------------
     @property
     def live(self) -> str | None:
-        """The release that must be live."""
+        """The release that has to be live."""
         return self.lived[-1] if self.lived else None
 
     @property
     def previous(self) -> str | None:
-        """The release that a rollback must go to."""
+        """Where a rollback has to go."""
         last = list(dict.fromkeys(reversed(self.lived)))
         there = self.app.staged()
         return next((release for release in last[1:] if release not in self.bad and release in there), None)
 
     def goes_live(self, release: str, back: bool = False) -> None:
-        """Record that a release went live."""
+        """Note that a release has become the live one."""
         if release == self.live:
             return
         order = list(dict.fromkeys(self.lived))
@@ -66,9 +66,9 @@ class Host(RuleBasedStateMachine):
         self.bad.discard(release)
         self.lived.append(release)
 
-    # --- The events -----------------------------------------------------------------------------------------------
+    # --- What happens ----------------------------------------------------------------------------------------------
     def begin(self, release: str) -> Deploy:
-        """Begin a deploy as a controller does that takes over from a dead one."""
+        """Begin a deploy as a controller does, which takes over from one that is dead."""
         steps = Deploy(self.app, next(self.tokens))
         steps.begin(release, "ann@laptop", takeover="any")
         if not is_complete(Release(self.app, release)):
@@ -76,7 +76,7 @@ class Host(RuleBasedStateMachine):
         return steps
 
     def whole(self, release: str) -> None:
-        """Deploy a release with all steps."""
+        """Deploy a release from beginning to end."""
         steps = self.begin(release)
         steps.ready(release)
         steps.switch(release)
@@ -99,7 +99,7 @@ class Host(RuleBasedStateMachine):
 
     @rule(release=RELEASES, before=st.integers(min_value=1, max_value=60))
     def kill(self, release: str, before: int) -> None:
-        """A deploy that is killed before one of its changes, and the same deploy again."""
+        """A deploy whose program is killed before one of its changes, and the same one again."""
         try:
             KILLER.run(self.app.root, before, lambda: self.whole(release))
         finally:
@@ -108,7 +108,7 @@ class Host(RuleBasedStateMachine):
 
     @rule(release=RELEASES, before=st.integers(min_value=1, max_value=60))
     def kill_for_good(self, release: str, before: int) -> None:
-        """A deploy that is killed and not retried; the next command finds what it has left."""
+        """A deploy whose program is killed; nobody tries it again, and the next command finds what it has left."""
         killed = KILLER.run(self.app.root, before, lambda: self.whole(release))
         if not killed or load(self.app).live() == release:
             self.goes_live(release)
@@ -116,7 +116,7 @@ class Host(RuleBasedStateMachine):
     @precondition(lambda self: len(set(self.lived)) > 1)
     @rule(data=st.data(), named=st.booleans())
     def roll_back(self, data: st.DataObject, named: bool) -> None:
-        """A rollback, to a named release or to the default target."""
+        """A rollback, to a release that is named or to the one before."""
         target = data.draw(st.sampled_from(order_of(self.app))) if named else None
         expected = target or self.previous
         if expected is None:
@@ -133,19 +133,19 @@ class Host(RuleBasedStateMachine):
 
     @rule()
     def retire(self) -> None:
-        """Every retirement ends."""
+        """All that retires comes to its end."""
         if load(self.app).attempt is None:
             self.systemd.let_retire()
 
     @rule(kept=st.integers(min_value=1, max_value=3))
     def keep(self, kept: int) -> None:
-        """The number of releases to keep changes."""
+        """Another number of releases is to be kept."""
         self.app.policy_file.write_text(f'{{"keep_releases": {kept}}}')
 
-    # --- What must hold at any time --------------------------------------------------------------------------------
+    # --- What has to be so at any time -----------------------------------------------------------------------------
     @invariant()
     def agree(self) -> None:
-        """The host agrees with the model, except for a deploy that was killed and is not yet undone."""
+        """The host is what the model says, but for a deploy that was killed and is not yet undone."""
         if not hasattr(self, "app"):
             return
         state = load(self.app)

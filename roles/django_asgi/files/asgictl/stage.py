@@ -40,10 +40,9 @@ class Stopwatch:
 def stage(app: App, order: dict) -> dict:
     """Make the release that `order` describes, unless it is on disk already.
 
-    `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (texts of
-    `service`, `socket`, `celery` and `beat`, the last two may be empty), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar archive), `requirements` and
-    `requirements_kind`, `requirements_text`, `server_lock`, `server_requirements`, `python`, `uv`, `uv_environment`, `check_fail_level`, `collectstatic`, `static_url`, `media_url`, `key`.
-
+    `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (texts of `service`,
+    `socket`, `celery` and `beat`; the last two may be empty), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar
+    archive), `check_fail_level`, `collectstatic`, `static_url`, `media_url`, `key`, and what `Builder` uses.
     Returns `changed`, `worker_count` and `worker_count_why`, `environment_built` and `seconds`. Refused with the reason
     if a part fails; the deploy's abort, or the next deploy, removes what was made so far.
     """
