@@ -35,6 +35,7 @@ SETTINGS = {
     },
     "verifier": {"name": "testinfra", "directory": "tests"},
 }
+SCENARIO = {"test_sequence": ["destroy", "create", "prepare", "converge", "verify", "destroy"]}
 PLAY = "- {hosts: %s, gather_facts: false, tasks: [{name: Print, ansible.builtin.debug: {msg: here}}]}\n"
 PASSED = '<testsuites><testsuite><testcase classname="test_site" name="test_it"/></testsuite></testsuites>'
 SKIPPED = PASSED.replace("/></testsuite>", '><skipped message="no host"/></testcase></testsuite>')

@@ -14,6 +14,8 @@ from molecule.util import merge_dicts
 from stages import ROOT, StageError, Stages
 
 BIN = ROOT / ".venv/bin"
+# Molecule itself finds it in a clone of git only.
+SHARED = ".config/molecule/config.yml"
 # Steps that run another step's playbook.
 SHARES = {"idempotence": "converge", "check": "converge"}
 

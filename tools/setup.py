@@ -33,7 +33,7 @@ LAB_PACKAGES = [
     "runc",
     "xz-utils",
 ]
-TEST_PACKAGES = ["chromium"]
+TEST_PACKAGES = ["chromium", "shellcheck"]
 # Programs that must already be on the search path of a machine without apt.
 LAB_TOOLS = ["podman", "mmdebstrap", "ssh", "ssh-keygen"]
 
