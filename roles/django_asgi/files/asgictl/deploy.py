@@ -150,7 +150,8 @@ class Deploy:
             try:
                 settled = settle(self.app, committed)
             except (OSError, Refused) as error:
-                warnings.append(f"Release {release} is live but not finished: {error} The next deploy finishes it.")
+                reason = str(error).rstrip(".")
+                warnings.append(f"Release {release} is live, but this is left to the next deploy or rollback: {reason}.")
             warnings += _note_in_history(self.app, attempt, "succeeded")
         return {"changed": True, **settled, "seconds": round(time.time() - attempt.since, 1), "warnings": warnings}
 
