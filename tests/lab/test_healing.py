@@ -1,5 +1,6 @@
 """Whatever state a lab is left in, its next boot succeeds without help, and make clean leaves nothing of it."""
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,7 +64,8 @@ def rules_left(clone: Clone) -> None:
     address = clone.container()["NetworkSettings"]["Networks"][clone.name]["IPAddress"]
     lines = [line.replace(f"--to-destination {address}:", f"--to-destination {address}9:") for line in clone.rules()]
     clone.podman("rm", "--force", "--time", "0", f"{clone.name}-one")
-    nat = [line.replace("-A", "-I", 1) for line in lines if "--dport" in line or line.startswith(":")]
+    # A chain's name, a digest, may begin with A too.
+    nat = [re.sub("^-A", "-I", line) for line in lines if "--dport" in line or line.startswith(":")]
     as_root("iptables-restore", "--noflush", "--wait", "10", input="\n".join(["*nat", *nat, "COMMIT", ""]))
 
 
