@@ -26,7 +26,7 @@ SIDE_BY_SIDE = ["--numprocesses=3", "--dist=loadfile"]
 # A test that hangs ends the run; its name and its stack are printed.
 HANGS = ["--max-worker-restart=0", "--override-ini=faulthandler_timeout=300", "--override-ini=faulthandler_exit_on_timeout=true"]
 # The longest first, so that no lane runs it alone at the end; scenarios not named here come before them.
-LONGEST_FIRST = ["release", "data", "default", "tls", "fleet", "metrics", "full", "edge"]
+LONGEST_FIRST = ["release", "data", "default", "edge", "tls", "fleet", "full"]
 # A lookup of ansible.builtin.password holds its lock for a moment; an older lock was left by a killed run.
 STALE_SECONDS = 60
 

@@ -40,6 +40,6 @@ def test_neither_inventory_takes_anything_from_the_other(host, playbook, blog):
     output = other_values("metrics", fails=True)
     assert "metrics_node_exporter_port" in output
     assert "Nothing was changed" in output
-    other_values("../molecule/metrics/remove")
+    other_values("../molecule/edge/remove_metrics")
     assert host.check_output(STATE) == before
     assert not host.file("/etc/asgi-metrics/blog.json").exists

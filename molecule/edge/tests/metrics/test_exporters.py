@@ -5,7 +5,7 @@ import socket
 import time
 
 import pytest
-from conftest import NGINX, PORTS, REQUESTS, asked_for
+from exporters import NGINX, PORTS, REQUESTS, asked_for
 from outside import wait_until
 
 testinfra_hosts = ["ansible://app"]

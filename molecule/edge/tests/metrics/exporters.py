@@ -2,9 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
 
-import pytest
 import yaml
 from outside import ROOT
 
@@ -48,18 +46,6 @@ class Metrics:
     def labels(self, name: str, label: str) -> set[str]:
         """Return the values of a label among the samples of `name`."""
         return {dict(found)[label] for other, found in self.samples(NODE) if other == name}
-
-
-@pytest.fixture(scope="module")
-def metrics(host) -> Metrics:
-    """The exporters of the current host."""
-    return Metrics(host)
-
-
-@pytest.fixture
-def live(host) -> Callable[[], str]:
-    """A function that returns the live release."""
-    return lambda: host.check_output("readlink /opt/sample/live").rpartition("/")[2]
 
 
 def asked_for() -> dict[str, set[str]]:
