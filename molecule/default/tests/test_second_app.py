@@ -49,7 +49,7 @@ def test_a_second_app_comes_and_goes_and_the_first_one_notices_nothing(host, sit
         guestbook("deploy")
         assert second.get("/").text == "Welcome"
         first_serves()
-        assert "this host has guestbook, sample" in host.run("asgictl status").stderr
+        assert "This host has several apps (guestbook, sample)" in host.run("asgictl status").stderr
         assert "Nothing was removed" in guestbook("remove", fails=True, django_asgi_remove_data=True)
         assert second.get("/").text == "Welcome"
         guestbook("remove", django_asgi_remove_data=True, django_asgi_remove_confirm="guestbook")
