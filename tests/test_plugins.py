@@ -207,6 +207,21 @@ asgictl.run([{str(asgictl)!r}], "the request")
     assert (tmp_path / "ended").exists() != reader
 
 
+def test_a_request_that_is_larger_than_a_pipe_arrives_however_late_asgictl_reads_it(role: Path, tmp_path: Path) -> None:
+    asgictl = tmp_path / "asgictl"
+    asgictl.write_text("#!/bin/sh\nsleep 1\nwc --bytes\n")
+    asgictl.chmod(0o755)
+    program = f"""
+import sys
+sys.path.insert(0, {str(role.parents[1] / "plugins/modules")!r})
+import asgictl
+asgictl.CALLER_SECONDS = 0.1
+print(asgictl.run([{str(asgictl)!r}], "x" * 1_000_000)[0])
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert int(run.stdout) == 1_000_000
+
+
 @pytest.mark.parametrize("do", ["facts", "status"])
 def test_what_only_reads_has_no_token_and_runs_in_check_mode(module: Callable, do: str) -> None:
     assert module(do=do, token="t", check=True)["request"] == {"do": do}

@@ -54,16 +54,19 @@ CALLER_SECONDS = 1
 
 
 def run(command, request):
-    """Run asgictl with a request; return its exit code, output and errors, or end it if the caller no longer waits."""
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    """Run asgictl with a request; return its output, errors and exit code, or end it if the caller no longer waits."""
+    # A pipe would need this process to write while it waits; a file on disk would hold the secrets.
+    with os.fdopen(os.memfd_create("request"), "w+", encoding="utf-8") as stdin:
+        stdin.write(request)
+        stdin.seek(0)
+        process = subprocess.Popen(
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    with process:
         while True:
             try:
-                return (*process.communicate(request, timeout=CALLER_SECONDS), process.returncode)
+                return (*process.communicate(timeout=CALLER_SECONDS), process.returncode)
             except subprocess.TimeoutExpired:
-                # The request has been sent, and can't be sent twice.
-                request = None
                 if not caller_waits():
                     os.killpg(process.pid, signal.SIGTERM)
 
