@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import test as runner
 from evidence import count_tests, require_hosts, require_steps, runs_of
+from processes import end
 from scenario import Scenario, packed_modules
 from stages import StageError, Stages, tail
 
@@ -349,6 +350,13 @@ def test_parallel_stages_run_at_the_same_time_and_in_their_order(tmp_path):
     assert list(stages.times) and stages.summary().index("  a") < stages.summary().index("  b")
 
 
+def is_gone(pid):
+    """Whether a process has ended; a killed one whose parent is gone may wait a moment for its new parent."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
 def test_an_interrupt_while_a_command_starts_ends_it_too(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
@@ -395,6 +403,25 @@ def test_an_interrupt_ends_all_lanes_with_all_that_they_started(tmp_path):
         with contextlib.suppress(FileNotFoundError):
             # A killed process without a parent may stay a moment, until init reaps it.
             assert Path(f"/proc/{int(path.read_text())}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_what_an_interrupted_stage_starts_to_clean_up_ends_with_it(tmp_path):
+    script = "trap 'setsid sleep 600 & echo $! >late; sleep 1; exit 1' INT; touch ready; sleep 600 & wait"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import os, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp('sh', ['sh', '-c', {script!r}])",
+        ],
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < deadline, "the stage did not start"
+        time.sleep(0.05)
+    end([process])
+    assert is_gone(int((tmp_path / "late").read_text()))
 
 
 def test_locks_of_a_killed_run_are_forgotten(tmp_path, monkeypatch):

@@ -31,15 +31,18 @@ def descendants(ancestors: set[int]) -> dict[int, int]:
 
 
 def end(processes: list[subprocess.Popen]) -> None:
-    """Interrupt process groups as Ctrl-C would, wait for them to end, and kill what is left of all that they started."""
-    heirs = descendants({process.pid for process in processes})
-    for process in processes:
+    """Interrupt process groups as Ctrl-C would, wait for their ends, and kill all that they have started, until then too."""
+    groups = {process.pid for process in processes}
+    heirs = descendants(groups)
+    for group in groups:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(group, signal.SIGINT)
     deadline = time.monotonic() + PATIENCE
+    # A test that is interrupted may run one more playbook to clean up.
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        heirs |= descendants(groups | {pid for pid, since in heirs.items() if started(pid) == since})
+        time.sleep(0.1)
     for process in processes:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(deadline - time.monotonic(), 0.1))
         process.kill()
     for pid, since in heirs.items():
         if since and started(pid) == since:
