@@ -16,6 +16,7 @@ from stages import ROOT, StageError, Stages
 BIN = ROOT / ".venv/bin"
 # Molecule itself finds it in a clone of git only.
 SHARED = ".config/molecule/config.yml"
+HANGS = f"--override-ini=faulthandler_timeout={20 * 60} --override-ini=faulthandler_exit_on_timeout=true"
 # Steps that run another step's playbook.
 SHARES = {"idempotence": "converge", "check": "converge"}
 
@@ -122,8 +123,8 @@ class Scenario:
             "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "molecule/shared/callbacks"),
             "LAB_PLAYS": str(self.record),
             "LAB_MODULES": str(packed_modules(self.root)),
-            # A line for each test, so that progress is visible.
-            "PYTEST_ADDOPTS": f"-vv --durations=10 {shlex.quote(f'--junitxml={self.report}')}",
+            # A line for each test, so that progress is visible; one that hangs ends the run, with its stack.
+            "PYTEST_ADDOPTS": f"-vv --durations=10 {HANGS} {shlex.quote(f'--junitxml={self.report}')}",
         }
         return stages.run(self.stage, BIN / program, *arguments, env=env, cwd=self.root)
 
