@@ -120,6 +120,20 @@ def test_of_another_machine_or_another_boot_nothing_is_known(caller: ModuleType)
     assert not caller.is_dead(f"{machine}/00000000/999999999/1")
 
 
+def test_a_process_of_a_container_is_not_dead_for_another_one(caller: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two containers may share the name and the boot of their machine, and each has its own process numbers."""
+    token = f"{caller.machine()}/999999999/1"
+    assert caller.is_dead(token)
+    monkeypatch.setattr(caller.Path, "readlink", lambda _path: Path("pid:[42]"))
+    assert not caller.is_dead(token)
+
+
+def test_the_hosts_syslog_gets_no_argument_of_a_step(caller: ModuleType) -> None:
+    action = object.__new__(caller.ActionModule)
+    action._execute_module = lambda _name, **options: options["task_vars"]
+    assert action._call({"secrets": {"PASSWORD": "canary"}}, {"own": 1}) == {"own": 1, "ansible_no_target_syslog": True}
+
+
 @pytest.mark.parametrize("token", ["", "operator@host:123:456.7", "a/b", "a/b/c/d"])
 def test_a_token_of_another_kind_is_not_dead(caller: ModuleType, token: str) -> None:
     assert not caller.is_dead(token)
