@@ -298,7 +298,7 @@ def test_manage_before_the_first_deploy_is_refused(run: Run, systemd: Systemd) -
 def test_call_answers_json_on_one_line(app: App, run: Run, systemd: Systemd) -> None:
     code, output, _ = run("--app", "shop", "call", stdin={"do": "begin", "token": "t", "release": A, "owner": "ann"})
     assert code == 0
-    assert json.loads(output) == {"changed": False, "taken_over": False}
+    assert json.loads(output) == {"changed": False, "taken_over": False, "staged": False}
     assert output.count("\n") == 1
 
 

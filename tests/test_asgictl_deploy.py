@@ -252,6 +252,13 @@ def test_what_is_pending_is_told_before_it_is_applied(app: App, systemd: Systemd
     assert steps.abort("The gate said no.")["migrated"] == ("shop.0002_price",), "an abort does not reverse them"
 
 
+def test_a_release_on_disk_needs_no_bundle(app: App, systemd: Systemd) -> None:
+    assert not Deploy(app, "first").begin(A, "ann@laptop")["staged"]
+    put_release(app, A)
+    assert Deploy(app, "first").begin(A, "ann@laptop")["staged"]
+    assert not Deploy(app, "first").stage({"release": A, "key": "key"})["changed"]
+
+
 def test_the_next_deploy_notes_that_the_last_one_died(app: App, systemd: Systemd) -> None:
     deploy(app, A)
     put_release(app, B)

@@ -18,7 +18,7 @@ from asgictl.jobs import start_worker
 from asgictl.migrations import migrate, migrations_of, refuse_unknown
 from asgictl.release import Release
 from asgictl.settle import settle
-from asgictl.stage import stage
+from asgictl.stage import is_complete, stage
 from asgictl.state import Attempt, Phase, State, load, save, transaction
 from asgictl.systemd import Instance, instances, sweep, systemctl
 
@@ -51,7 +51,8 @@ class Deploy:
     def begin(self, release: str, owner: str, kind: str = "deploy", takeover: str | None = None) -> dict:
         """Take the lock, and undo what a dead deploy has left. Refused if another deploy is under way.
 
-        `takeover` is the token of a holder that the caller knows to be dead, or `any`.
+        `takeover` is the token of a holder that the caller knows to be dead, or `any`. `staged` reports whether the release is
+        on disk already, so that the caller need not send its bundle.
         """
         # Checked before the transaction too: behind a long step of another deploy, the refusal would come late.
         self._refuse_if_held(load(self.app), takeover)
@@ -69,7 +70,8 @@ class Deploy:
             if goes_on:
                 attempt = replace(attempt, phase=held.phase, migrated=held.migrated)
             settle(self.app, save(self.app, replace(state, attempt=attempt)))
-        return {"changed": False, "taken_over": bool(held) and not mine}
+        staged = is_complete(Release(self.app, release))
+        return {"changed": False, "taken_over": bool(held) and not mine, "staged": staged}
 
     def stage(self, order: dict) -> dict:
         """Put the release on disk (see `stage.stage`)."""
