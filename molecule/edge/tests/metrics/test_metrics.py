@@ -41,12 +41,14 @@ def test_a_deploy_that_failed_is_told_and_the_live_release_goes_on(metrics, play
     assert metrics.labels("asgi_live_release_info", "release") == {release}
 
 
-def test_a_release_that_retires_is_told_with_its_websocket_and_the_new_one_with_its_workers(metrics, playbook, site, live):
-    before, seconds = live(), 600
+def test_a_release_that_retires_is_told_with_its_websocket_and_the_new_one_with_its_workers(
+    metrics, playbook, site, live, variables
+):
+    before = live()
     with site.websocket() as websocket:
         websocket.send("Hi")
         websocket.recv(timeout=PATIENCE)
-        playbook("release", django_asgi_keepalive=7, django_asgi_retire_seconds=seconds)
+        playbook("release", django_asgi_keepalive=7)
         release = live()
         # The next collection after the deploy reports the retirement too.
         deadline = "asgi_instance_retire_deadline_timestamp_seconds"
@@ -58,7 +60,7 @@ def test_a_release_that_retires_is_told_with_its_websocket_and_the_new_one_with_
         assert metrics.value("asgi_retiring_instances") == 1
         assert metrics.value("asgi_instance_connections", release=before, state="retiring") == 1
         now = float(metrics.host.check_output("date +%s"))
-        assert now < metrics.value(deadline, release=before) <= now + seconds
+        assert now < metrics.value(deadline, release=before) <= now + variables["django_asgi_retire_seconds"]
         told: dict[str, set] = {}
         for name, labels in metrics.samples(*PORTS):
             told.setdefault(name, {"instance"}).update(label for label, _ in labels)
