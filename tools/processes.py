@@ -1,6 +1,7 @@
 """End processes and everything that they have started, even in sessions of their own."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -8,6 +9,8 @@ import time
 from pathlib import Path
 
 PATIENCE = 20
+# <linux/prctl.h>
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def started(pid: int) -> int:
@@ -31,20 +34,32 @@ def descendants(ancestors: set[int]) -> dict[int, int]:
 
 
 def end(processes: list[subprocess.Popen]) -> None:
-    """Interrupt process groups as Ctrl-C would, wait for their ends, and kill all that they have started, until then too."""
-    groups = {process.pid for process in processes}
+    """Interrupt process groups as Ctrl-C would, wait for their ends, and kill what is left of all that they have started.
+
+    A test that is interrupted may run one more playbook to clean up, and end before it: such orphans come to this process.
+    """
+    groups, others = {process.pid for process in processes}, descendants({os.getpid()})
     heirs = descendants(groups)
+    _adopt_orphans(True)
     for group in groups:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGINT)
     deadline = time.monotonic() + PATIENCE
-    # A test that is interrupted may run one more playbook to clean up.
-    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-        heirs |= descendants(groups | {pid for pid, since in heirs.items() if started(pid) == since})
-        time.sleep(0.1)
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(deadline - time.monotonic(), 0.1))
+    heirs |= {pid: since for pid, since in descendants({os.getpid()}).items() if others.get(pid) != since}
     for process in processes:
         process.kill()
     for pid, since in heirs.items():
         if since and started(pid) == since:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
+                # Only an adopted one is a child of this process.
+                os.waitpid(pid, 0)
+    _adopt_orphans(False)
+
+
+def _adopt_orphans(wanted: bool) -> None:
+    """Make this process the parent of what its descendants leave behind, or the system's first process again (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0)
