@@ -189,7 +189,7 @@ def test_an_abort_after_the_switch_lets_the_new_release_keep_its_connections(app
     steps.abort("Another host of the fleet failed.")
     assert B in systemd.running()
     assert systemd.retiring() == {B}
-    assert previous_of(app) is None, "a failed release is no target of a rollback"
+    assert previous_of(app) is None, "a rollback must not return to a failed release"
 
 
 def test_a_failed_first_deploy_leaves_nothing_live(app: App, systemd: Systemd) -> None:

@@ -28,13 +28,13 @@ WHEELS = "/srv/wheels"
 
 
 def test_a_link_in_place_of_a_served_directory_is_not_followed(host, playbook):
-    host.check_output("install --directory --mode=700 /root/target")
+    host.check_output("install --directory --mode=700 /srv/target")
     host.check_output("runuser -u sample -- mv /var/lib/sample/media /var/lib/sample/kept")
-    host.check_output("runuser -u sample -- ln -s /root/target /var/lib/sample/media")
+    host.check_output("runuser -u sample -- ln -s /srv/target /var/lib/sample/media")
     try:
         output = playbook("deploy", fails=True)
         assert "/var/lib/sample/media" in output
-        assert host.check_output("stat --format=%U:%a /root/target") == "root:700"
+        assert host.check_output("stat --format=%U:%a /srv/target") == "root:700"
     finally:
         host.check_output("rm /var/lib/sample/media && mv /var/lib/sample/kept /var/lib/sample/media")
     playbook("deploy")

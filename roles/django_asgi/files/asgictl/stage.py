@@ -173,7 +173,7 @@ def _compile(staging: Release) -> None:
     for cache in caches:
         cache.mkdir(exist_ok=True)
         give_to_app(staging.app, cache)
-    # A syntax error in a file that nothing imports is no error of the release.
+    # A file that nothing imports may have a syntax error without harm.
     as_app(staging.app, [*python, *paths], cwd=directory, env={})
     for cache in caches:
         own_by_root(cache)
