@@ -1,12 +1,16 @@
 """Run the app's programs: as the app's user, for a limited time, and no longer than asgictl itself."""
 
 import contextlib
+import json
 import os
+import select
 import signal
 import subprocess
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from asgictl.app import App
 from asgictl.errors import Refused
@@ -50,15 +54,100 @@ def as_app(
     except subprocess.TimeoutExpired:
         _kill(process)
         output, errors = process.communicate()
-        raise Refused(
-            f"'{' '.join(map(str, command[:4]))}' of {app.name} did not end within {limit:g} s and was stopped; "
-            f"django_asgi_program_seconds sets the limit.",
-            details="\n".join((errors or output).splitlines()[-20:]),
-        ) from None
+        raise _too_late(app, command, limit, errors or output) from None
     finally:
         _kill(process)
         running.discard(process)
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+class Conversation:
+    """A program of the app that reports as it goes: it writes a JSON object a line to a descriptor, and reads answers."""
+
+    def __init__(self, process: subprocess.Popen, messages: int, output: IO[bytes], deadline: float) -> None:
+        self._process = process
+        self._messages = messages
+        self._output = output
+        self._deadline = deadline
+        self._received = b""
+
+    def hear(self) -> dict:
+        """Return the program's next message; empty if it has ended. TimeoutExpired at the deadline."""
+        while b"\n" not in self._received:
+            left = self._deadline - time.monotonic()
+            if left <= 0 or not select.select([self._messages], [], [], left)[0]:
+                raise subprocess.TimeoutExpired(self._process.args, 0)
+            part = os.read(self._messages, 65536)
+            if not part:
+                return {}
+            self._received += part
+        line, _, self._received = self._received.partition(b"\n")
+        return json.loads(line)
+
+    def answer(self, **answer: object) -> None:
+        """Send the program an object; one that has ended does not read it."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(answer).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def last_words(self) -> str:
+        """Wait until the program has ended; return all that it has printed, errors included. TimeoutExpired at the deadline."""
+        while self.hear():
+            pass
+        self._process.wait(max(self._deadline - time.monotonic(), 1))
+        return self.output()
+
+    def output(self) -> str:
+        """Return what the program has printed so far, errors included."""
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace")
+
+
+@contextlib.contextmanager
+def talking(
+    app: App, command: Sequence[str | Path], *, cwd: Path, env: dict[str, str], umask: int = 0o022
+) -> Iterator[Conversation]:
+    """Run a program as `as_app` does, and talk with it: its last argument is the descriptor for its messages.
+
+    Refused if it has not ended in time; it is killed at the end of the block.
+    """
+    limit = app.policy()["program_seconds"]
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [*map(str, command), str(writing)],
+            cwd=cwd,
+            env=env,
+            umask=umask,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=[writing],
+            start_new_session=True,
+            **user(app),
+        )
+        running.add(process)
+        os.close(writing)
+        conversation = Conversation(process, reading, output, time.monotonic() + limit)
+        try:
+            yield conversation
+        except subprocess.TimeoutExpired:
+            raise _too_late(app, command, limit, conversation.output()) from None
+        finally:
+            _kill(process)
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()
+            os.close(reading)
+            running.discard(process)
+
+
+def _too_late(app: App, command: Sequence[str | Path], limit: float, output: str) -> Refused:
+    return Refused(
+        f"'{' '.join(map(str, command[:4]))}' of {app.name} did not end within {limit:g} s and was stopped; "
+        f"django_asgi_program_seconds sets the limit.",
+        details="\n".join(output.splitlines()[-20:]),
+    )
 
 
 def user(app: App) -> dict:

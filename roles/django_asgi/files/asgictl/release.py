@@ -3,12 +3,13 @@
 import json
 import re
 import subprocess
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from asgictl.app import App
-from asgictl.as_app import as_app
+from asgictl.as_app import Conversation, as_app, talking
 from asgictl.errors import Refused
 from asgictl.programs import text_of
 
@@ -102,6 +103,10 @@ class Release:
         """Run one of `programs` in the release's environment, in the directory of manage.py, as the app's user."""
         command = [self.directory / "venv/bin/python", "-", *arguments]
         return as_app(self.app, command, **self.process_settings(), stdin=text_of(program))
+
+    def talk(self, program: str) -> AbstractContextManager[Conversation]:
+        """Talk with one of `programs` that runs in the release's environment, in the directory of manage.py, as the app's user."""
+        return talking(self.app, [self.directory / "venv/bin/python", "-c", text_of(program)], **self.process_settings())
 
     def manage_command(self, *arguments: str) -> list[str]:
         """The command line of manage.py with `arguments`."""

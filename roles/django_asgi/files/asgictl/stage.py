@@ -14,8 +14,7 @@ from asgictl.as_app import as_app, give_to_app
 from asgictl.environment import COMPLETE, Builder
 from asgictl.errors import Refused
 from asgictl.facts import adopt_key
-from asgictl.precompress import precompress
-from asgictl.programs import last_object
+from asgictl.prepare import prepare
 from asgictl.release import Release, environment_file
 from asgictl.sizing import auto_workers
 from asgictl.state import State
@@ -42,14 +41,15 @@ def stage(app: App, order: dict) -> dict:
 
     `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (texts of `service`,
     `socket`, `celery` and `beat`; the last two may be empty), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar
-    archive), `check_fail_level`, `collectstatic`, `static_url`, `media_url`, `key`, and what `Builder` uses.
-    Returns `changed`, `worker_count` and `worker_count_why`, `environment_built` and `seconds`. Refused with the reason
+    archive), `check_fail_level`, `collectstatic`, `static_url`, `media_url`, `shared_paths` (in the source), `writable_paths`,
+    `key`, and what `Builder` uses. Returns `changed`, `worker_count` and `worker_count_why`, `environment_built`, `seconds` and
+    `findings` (what an operator should know of the project). Refused with the reason
     if a part fails; the deploy's abort, or the next deploy, removes what was made so far.
     """
     release = Release(app, order["release"])
     adopt_key(app, order["key"])
     if is_complete(release):
-        return _staged(release, changed=False, environment_built=False, seconds={})
+        return _staged(release, changed=False, environment_built=False, seconds={}, findings=[])
     watch = Stopwatch()
     staging = Release(app, release.id, staging=True)
     try:
@@ -60,12 +60,10 @@ def stage(app: App, order: dict) -> dict:
         (staging.directory / "venv").symlink_to(f"../../environments/{environment}")
         with ThreadPoolExecutor() as pool:
             work = [
-                pool.submit(watch.time, "check", _check, staging, order),
-                pool.submit(watch.time, "collectstatic", _collect_static, staging, order["collectstatic"]),
+                pool.submit(watch.time, "prepare", prepare, staging, order),
                 pool.submit(watch.time, "compile", _compile, staging),
             ]
-        for part in work:
-            part.result()
+        findings, _ = [part.result() for part in work]
         sync(staging.directory)
         # Only now, because it may be the live one.
         if release.directory.is_dir():
@@ -76,7 +74,7 @@ def stage(app: App, order: dict) -> dict:
         Instance(app, release.id).install(order["units"])
     except OSError as error:
         raise Refused(f"Release {release.id} can't be staged on this host: {error}.") from error
-    return _staged(release, changed=True, environment_built=built, seconds=watch.seconds)
+    return _staged(release, changed=True, environment_built=built, seconds=watch.seconds, findings=findings)
 
 
 def _staged(release: Release, **answer: object) -> dict:
@@ -126,42 +124,6 @@ def _own(directory: Path, app: App, mode: int) -> None:
     directory.chmod(mode)
     if os.geteuid() == 0:
         os.chown(directory, 0, app.gid())
-
-
-def _check(staging: Release, order: dict) -> None:
-    """Run Django's checks, and require that the project's file URLs are those that the edge serves."""
-    result = staging.ask("check", order["check_fail_level"])
-    output = staging.redact(result.stdout + result.stderr)
-    if result.returncode:
-        details = "\n".join(output.splitlines()[-25:])
-        raise Refused(f"Release {staging.id} failed manage.py check --deploy.", details=details)
-    urls = last_object(result.stdout)
-    wanted = {"STATIC_URL": order["static_url"] if order["collectstatic"] else "", "MEDIA_URL": order["media_url"]}
-    for name, url in wanted.items():
-        found = urls.get(name) or ""
-        # A URL with a host is served elsewhere.
-        if url and found.startswith("/") and found != url:
-            raise Refused(
-                f"{name} of the project is {found}, but the edge serves these files at {url}: set "
-                f"django_asgi_{name.lower()} to {found}, or {name} to {url}."
-            )
-
-
-def _collect_static(staging: Release, wanted: bool) -> None:
-    static = staging.directory / "static"
-    static.mkdir(mode=0o755)
-    if not wanted:
-        return
-    give_to_app(staging.app, static)
-    result = staging.manage("collectstatic", "--noinput", "--verbosity=0")
-    if result.returncode:
-        raise Refused(
-            f"manage.py collectstatic failed for release {staging.id}.",
-            details="\n".join(result.stdout.splitlines()[-25:]),
-        )
-    # The edge's user reads these, and the app must not change them any more, least of all while root reads them.
-    own_by_root(static)
-    precompress(static, staging.app.live_link / "static")
 
 
 def _compile(staging: Release) -> None:

@@ -1,0 +1,146 @@
+"""Preparing a real Django project on a host: links in its source, static files, checks, and the words of each failure."""
+
+from pathlib import Path
+
+import pytest
+from asgictl.app import App
+from asgictl.errors import Refused
+from asgictl.prepare import prepare
+from asgictl.release import Release
+from fake_host import A, manifest
+from test_asgictl_deploy import order
+
+# The environment of the sample project has Django.
+PYTHON = Path(__file__).resolve().parents[1] / ".venv-sample_app/bin/python"
+MANAGE = """
+import os, sys
+from django.core.management import execute_from_command_line
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+execute_from_command_line(sys.argv)
+"""
+SETTINGS = """
+import os
+from pathlib import Path
+BASE_DIR = Path(__file__).resolve().parent.parent
+SECRET_KEY = os.environ.get("SECRET_KEY", "x" * 20 + "yz1234567890" * 3)
+ALLOWED_HOSTS = ["*"]
+INSTALLED_APPS = ["django.contrib.staticfiles", "shop"]
+STATIC_URL = "/static/"
+STATIC_ROOT = os.environ["STATIC_ROOT"]
+SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003", "security.W004", "security.W008"]
+"""
+
+
+@pytest.fixture
+def staging(app: App, monkeypatch: pytest.MonkeyPatch) -> Release:
+    """A release as it is before its project is prepared: unpacked, with its environment."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    app.state_directory.mkdir(parents=True)
+    release = Release(app, A, staging=True)
+    source = release.directory / "src"
+    for name, text in {"manage.py": MANAGE, "shop/__init__.py": "", "shop/static/site.css": "body {}"}.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text)
+    (release.directory / "venv/bin").mkdir(parents=True)
+    (release.directory / "venv/bin/python").write_text(f'#!/bin/sh\nexec {PYTHON} "$@"\n')
+    (release.directory / "venv/bin/python").chmod(0o755)
+    (release.directory / "secrets").write_text("")
+    return release
+
+
+def prepared(staging: Release, settings: str, *, env: dict[str, str] | None = None, **changes: object) -> list[str]:
+    """Prepare the project with these settings after the usual ones; return what an operator is told."""
+    (staging.directory / "src/shop/settings.py").write_text(SETTINGS + settings)
+    values = manifest(settings_module="shop.settings", project_dir=".", env=env or {}, worker_count=1, health_host="a")
+    staging.__dict__["manifest"] = values
+    return prepare(staging, order(staging.app, A, **changes))
+
+
+def test_a_project_that_reads_the_roles_variables(staging: Release) -> None:
+    assert prepared(staging, "") == []
+    assert (staging.directory / "static/site.css").read_text() == "body {}"
+
+
+def test_a_project_that_keeps_everything_beside_its_code(staging: Release) -> None:
+    source, state = staging.directory / "src", staging.app.state_directory
+    (source / "media").mkdir()
+    (source / "media/logo.png").write_text("seed")
+    (source / "db.sqlite3").write_text("rows")
+    (state / "db.sqlite3").write_text("newer rows")
+    assert (
+        prepared(
+            staging,
+            """
+STATIC_ROOT = BASE_DIR / "staticfiles"
+MEDIA_ROOT = BASE_DIR / "media"
+MEDIA_URL = "/media/"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
+""",
+            shared_paths=["private"],
+        )
+        == []
+    )
+    assert (source / "staticfiles").readlink() == Path("../static")
+    assert (staging.directory / "static/site.css").read_text() == "body {}"
+    assert (source / "media").readlink() == state / "media"
+    assert (state / "media/logo.png").read_text() == "seed"
+    assert (source / "db.sqlite3").readlink() == state / "db.sqlite3"
+    assert (state / "db.sqlite3").read_text() == "newer rows", "what the source has is copied once"
+    assert (source / "private").readlink() == state / "private"
+    staging.directory.rename(staging.final_directory)
+    assert (staging.final_directory / "src/staticfiles/site.css").read_text() == "body {}"
+
+
+def test_settings_that_make_directories_and_logs_in_the_source(staging: Release) -> None:
+    # Root, who may run these tests, could write there; the app can't.
+    settings = """
+for place in (BASE_DIR / "logs", BASE_DIR / "cache"):
+    if not place.is_symlink():
+        raise PermissionError(13, "Permission denied", str(place))
+LOGGING = {"version": 1, "handlers": {"file": {"class": "logging.FileHandler", "filename": BASE_DIR / "logs/web/debug.log"}}}
+(BASE_DIR / "logs/web").mkdir(exist_ok=True)
+"""
+    assert prepared(staging, settings) == []
+    assert (staging.app.state_directory / "logs/web/debug.log").exists()
+    assert (staging.directory / "src/cache").readlink() == staging.app.state_directory / "cache"
+
+
+def test_a_project_without_static_files(staging: Release) -> None:
+    assert prepared(staging, 'INSTALLED_APPS = ["shop"]') == []
+    assert list((staging.directory / "static").iterdir()) == []
+
+
+def test_a_project_that_names_no_static_root(staging: Release) -> None:
+    assert prepared(staging, "STATIC_ROOT = None") == []
+    assert (staging.directory / "static/site.css").exists()
+
+
+def test_a_finding_below_the_fail_level_is_told_and_one_above_it_ends_the_deploy(staging: Release) -> None:
+    (told,) = prepared(staging, "SILENCED_SYSTEM_CHECKS.remove('security.W002')")
+    assert told.startswith("manage.py check --deploy: ?: (security.W002)")
+    (staging.directory / "static/site.css").unlink()
+    (staging.directory / "static").rmdir()
+    with pytest.raises(Refused, match="check --deploy") as refused:
+        prepared(staging, "SILENCED_SYSTEM_CHECKS.remove('security.W002')", check_fail_level="WARNING")
+    assert "security.W002" in refused.value.details
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "details"),
+    [
+        ("import nothing_of_the_kind", "can't be loaded", "No module named 'nothing_of_the_kind'"),
+        ("open('/nowhere/settings.ini')", "can't be loaded", "'/nowhere/settings.ini'"),
+        ("STATICFILES_DIRS = [STATIC_ROOT]", "collectstatic failed", "STATICFILES_DIRS"),
+        ("ROOT_URLCONF = 'shop.missing'", "check --deploy", "No module named 'shop.missing'"),
+    ],
+)
+def test_a_failure_tells_its_last_lines(staging: Release, settings: str, message: str, details: str) -> None:
+    with pytest.raises(Refused, match=message) as refused:
+        prepared(staging, settings)
+    assert details in refused.value.details
+
+
+def test_a_static_root_elsewhere_is_refused_before_anything_is_written(staging: Release, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="where the edge does not look"):
+        prepared(staging, f"STATIC_ROOT = {str(tmp_path / 'www')!r}")
+    assert list(tmp_path.iterdir()) == []
