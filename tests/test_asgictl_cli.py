@@ -220,6 +220,29 @@ def test_releases_are_listed_oldest_deploy_first_with_what_they_are(busy: App, r
     ]
 
 
+def test_what_was_found_of_the_project_is_shown(busy: App, run: Run) -> None:
+    facts = {
+        "django": "5.2",
+        "debug": False,
+        "apps": ["shop"],
+        "databases": {"default": {"engine": "sqlite3", "file": "", "pool": True}},
+    }
+    (busy.releases / B / "project.json").write_text(json.dumps({"facts": facts, "findings": ["DEBUG is on."]}))
+    assert run("inspect")[1].splitlines() == [
+        f"release           {B}",
+        "django            5.2",
+        "debug             no",
+        "apps              shop",
+        "databases         default engine sqlite3, pool yes",
+        "finding           DEBUG is on.",
+    ]
+    code, _, errors = run("inspect", A)
+    assert (code, errors) == (
+        1,
+        f"asgictl: Release {A} has no report on its project: an older asgictl staged it. Deploy it again.\n",
+    )
+
+
 def test_no_releases_is_a_sentence(run: Run, systemd: Systemd) -> None:
     assert run("releases")[1] == "no release has been deployed yet\n"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from asgictl.app import App
 from asgictl.errors import Refused
-from asgictl.prepare import prepare
+from asgictl.prepare import prepare, report_of
 from asgictl.release import Release
 from fake_host import A, manifest
 from test_asgictl_deploy import order
@@ -59,6 +59,9 @@ def prepared(staging: Release, settings: str, *, env: dict[str, str] | None = No
 def test_a_project_that_reads_the_roles_variables(staging: Release) -> None:
     assert prepared(staging, "") == []
     assert (staging.directory / "static/site.css").read_text() == "body {}"
+    staging.directory.rename(staging.final_directory)
+    report = report_of(Release(staging.app, A))
+    assert (report["release"], report["findings"], report["facts"]["static_url"]) == (A, [], "/static/")
 
 
 def test_a_project_that_keeps_everything_beside_its_code(staging: Release) -> None:

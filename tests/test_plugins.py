@@ -97,6 +97,13 @@ def test_every_part_secret_and_key_changes_the_name(release_name: Callable, part
     assert release_name(parts, secrets, key) != release_name(["digest", {"workers": 2}], {"PASSWORD": "horse"}, KEY)
 
 
+def test_a_warning_names_its_hosts_unless_all_have_found_it(plugin: Plugin) -> None:
+    deploy_warnings = plugin("filter/django_asgi.py").FilterModule().filters()["deploy_warnings"]
+    staged = {"web1": {"findings": ["DEBUG is on.", "Both."]}, "web2": {"findings": ["Both."]}}
+    assert deploy_warnings(["The source has changes."], staged) == ["The source has changes.", "web1: DEBUG is on.", "Both."]
+    assert deploy_warnings([], {"web1": {}, "web2": {}}) == []
+
+
 def test_a_process_that_runs_is_not_dead(caller: ModuleType) -> None:
     running = subprocess.Popen(["sleep", "60"])
     token = caller.token_of(running.pid)

@@ -81,6 +81,8 @@ REFUSED = {
         ({"limit_nofile": 100}, "limit_nofile is 100; expected"),
         ({"memory_max": "much"}, "memory_max is much; expected a size such as"),
         ({"memory_high": "1 GB"}, "memory_high is 1 GB; expected a size such as"),
+        ({"shared_paths": ["/srv/files"]}, "shared_paths has /srv/files; expected paths relative to the source"),
+        ({"shared_paths": ["files/../.."]}, "expected paths relative to the source"),
         ({"writable_paths": ["var"]}, "writable_paths has var; expected absolute paths"),
         ({"address_families": ["INET"]}, "address_families has INET; expected an address family"),
         ({"system_calls": ["a b"]}, "system_calls has a b; expected"),

@@ -65,6 +65,19 @@ def way_back(fleet, wanted):
     return {"release": next(iter(found.values())), "fault": ""}
 
 
+def deploy_warnings(of_bundle, staged):
+    """Return what a deploy has found that its operator should know, each sentence once.
+
+    `of_bundle` is what the bundle of the source has shown; `staged` what each host has answered to the step stage, by host name,
+    empty if it staged nothing. A sentence that not every host has found names its hosts.
+    """
+    hosts = {}
+    for name, answer in staged.items():
+        for finding in answer.get("findings", []):
+            hosts.setdefault(finding, []).append(name)
+    return [*of_bundle, *(text if len(names) == len(staged) else f"{', '.join(names)}: {text}" for text, names in hosts.items())]
+
+
 def _releases_of(fleet):
     return " ".join(f"{name} has: {', '.join(host['order']) or 'none'}." for name, host in fleet.items())
 
@@ -74,5 +87,5 @@ class FilterModule:
 
     def filters(self):
         """The filters by name."""
-        functions = (release_name, hosts_behind, fleet_key, way_back)
+        functions = (release_name, hosts_behind, fleet_key, way_back, deploy_warnings)
         return {function.__name__: function for function in functions}

@@ -12,6 +12,7 @@ from asgictl.as_app import end_with_caller
 from asgictl.deploy import Deploy, roll_back
 from asgictl.errors import Refused
 from asgictl.metrics import metrics
+from asgictl.prepare import report_of
 from asgictl.release import Release
 from asgictl.retire import retire
 from asgictl.status import releases, status
@@ -25,6 +26,7 @@ examples:
   asgictl releases                   the releases that you can roll back to
   asgictl rollback                   back to the release before the live one
   asgictl rollback 3f2a              to the release whose id begins with 3f2a
+  asgictl inspect                    what was found of the project: databases, files, warnings
   asgictl maintenance on             show visitors the maintenance page, until 'off'
   asgictl logs -f                    follow the log of every instance
   asgictl manage createsuperuser     run manage.py in the live release's environment
@@ -49,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
     rollback.add_argument("--force", action="store_true", help="even if the database holds newer migrations")
     rollback.add_argument("--take-over", action="store_true", help="even if a deploy holds the lock; only if that deploy is dead")
     rollback.add_argument("--edge", default="", metavar="URL", help="wait until this edge answers from the release")
+    inspect = commands.add_parser("inspect", help="show what was found of the live release's project, or of the named one's")
+    inspect.add_argument("release", nargs="?", help="a release's id, or its first characters")
     closed = commands.add_parser("maintenance", help="show visitors the maintenance page, or open the site again")
     closed.add_argument("state", nargs="?", choices=["on", "off"], help="default: print the current state")
     logs = commands.add_parser("logs", help="show the log of every instance; further arguments go to journalctl")
@@ -125,9 +129,12 @@ def run(options: argparse.Namespace) -> object:
             "journalctl",
             ["journalctl", f"--unit={app.name}@*", f"--unit={app.name}-*@*", *(passed_on(options) or ["--lines=100"])],
         )
-    if not (live := app.live()):
+    named = app.release_named(options.release) if options.command == "inspect" and options.release else app.live()
+    if not named:
         raise Refused(f"{app.name} has no live release on this host yet; run playbooks/deploy.yml.")
-    return run_manage(Release(app, live), passed_on(options))
+    if options.command == "inspect":
+        return report_of(Release(app, named))
+    return run_manage(Release(app, named), passed_on(options))
 
 
 def maintenance(app: App, state: str | None) -> dict:

@@ -17,6 +17,7 @@ MOST_PLACES = 8
 # Django's own (django.core.checks).
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 MOST_LINES = 25
+REPORT = "project.json"
 
 
 def prepare(staging: Release, order: dict) -> list[str]:
@@ -56,7 +57,6 @@ def _prepare(staging: Release, order: dict, layout: Layout, program: Conversatio
             raise Refused(finding.text)
     for place in places:
         _lead(staging, place)
-    write_atomically(staging.directory / "project.json", json.dumps(facts, indent=1, sort_keys=True))
     collect = order["collectstatic"] and "django.contrib.staticfiles" in facts["apps"]
     program.answer(collect=collect, static_root=str(layout.static))
     if "collected" not in program.hear():
@@ -74,7 +74,19 @@ def _prepare(staging: Release, order: dict, layout: Layout, program: Conversatio
             details=staging.redact("\n".join(serious)),
         )
     found += [Finding(staging.redact(f"manage.py check --deploy: {check['text']}")) for check in checks]
-    return [finding.text for finding in found]
+    texts = [finding.text for finding in found]
+    write_atomically(staging.directory / REPORT, json.dumps({"facts": facts, "findings": texts}, indent=1))
+    return texts
+
+
+def report_of(release: Release) -> dict:
+    """What was found of a release's project when it was staged: `release`, `facts` and `findings`. Refused if nothing is recorded."""
+    try:
+        return {"release": release.id, **json.loads((release.directory / REPORT).read_text())}
+    except FileNotFoundError:
+        raise Refused(
+            f"Release {release.id} has no report on its project: an older asgictl staged it. Deploy it again."
+        ) from None
 
 
 def _failed(staging: Release, program: Conversation, what: str) -> Refused:

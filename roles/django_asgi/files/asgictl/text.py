@@ -53,6 +53,28 @@ def releases(listed: list[dict]) -> str:
     return "\n".join(rows) or "no release has been deployed yet"
 
 
+def inspect(report: dict) -> str:
+    """The answer to `asgictl inspect`."""
+    lines = [f"{'release':<17} {report['release']}"]
+    for name, value in report["facts"].items():
+        entries = value.items() if isinstance(value, dict) else [("", value)]
+        for key, entry in entries:
+            lines.append(" ".join(filter(None, (f"{name.replace('_', ' '):<17}", str(key), _shown(entry)))))
+    lines += [f"{'finding':<17} {finding}" for finding in report["findings"]] or [f"{'findings':<17} none"]
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    """A fact in a few words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(entry)}" for key, entry in value.items() if entry not in ("", False))
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) or "-"
+
+
 def rollback(done: dict) -> str:
     """The answer to `asgictl rollback`."""
     return f"release {done['release']} is live again (before: {done['from']}), after {done['seconds']} s"
@@ -63,7 +85,13 @@ def maintenance(state: dict) -> str:
     return f"{state['app']}: " + ("visitors see the maintenance page" if state["maintenance"] else "the site is open")
 
 
-RENDERERS: dict[str, Callable] = {"status": status, "releases": releases, "rollback": rollback, "maintenance": maintenance}
+RENDERERS: dict[str, Callable] = {
+    "status": status,
+    "releases": releases,
+    "inspect": inspect,
+    "rollback": rollback,
+    "maintenance": maintenance,
+}
 
 
 def render(command: str, result: object) -> str:
