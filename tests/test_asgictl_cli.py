@@ -19,7 +19,7 @@ from asgictl.plan import plan
 from asgictl.text import duration
 from fake_host import A, B, C, Systemd, deploy, manifest, put_release
 
-OPERATOR_COMMANDS = ("status", "releases", "rollback", "logs", "maintenance", "manage", "metrics")
+OPERATOR_COMMANDS = ("status", "releases", "inspect", "rollback", "logs", "maintenance", "manage", "metrics")
 Run = Callable[..., tuple[int, str, str]]
 
 
