@@ -563,6 +563,7 @@ def order(app: App, release: str, **changes: object) -> dict:
         "python": "python3",
         "uv": "/bin/false",
         "uv_environment": {},
+        "module": "shop.asgi:application",
         "check_fail_level": "ERROR",
         "collectstatic": True,
         "static_url": "/static/",
@@ -604,6 +605,7 @@ print(json.dumps({"collected": True}), file=messages)
 sys.argv = ["manage.py", "check"]
 runpy.run_path("manage.py")
 print(json.dumps({"checks": []}), file=messages)
+print(json.dumps({"imported": True}), file=messages)
 """
 
 

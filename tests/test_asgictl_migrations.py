@@ -34,7 +34,7 @@ def test_pending_migrations_are_applied_without_questions(app: App, monkeypatch:
     monkeypatch.setattr(Release, "ask", ask)
     assert migrate(put_release(app, A)) == ["shop.0002_price"]
     assert migrate(put_release(app, A, databases=["default", "events"])) == ["shop.0002_price"]
-    assert ran == [("migrate", "default"), ("migrate", "default", "events")]
+    assert ran == [("migrate",), ("migrate", "default", "events")]
 
 
 def test_a_failed_migration_is_refused_with_its_last_lines(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,11 @@ from django.core.management import execute_from_command_line
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 execute_from_command_line(sys.argv)
 """
+ASGI = """
+from django.core.asgi import get_asgi_application
+application = get_asgi_application()
+"""
+PROJECT = {"manage.py": MANAGE, "shop/__init__.py": "", "shop/asgi.py": ASGI}
 SETTINGS = """
 import os
 from pathlib import Path
@@ -38,7 +43,7 @@ def staging(app: App, monkeypatch: pytest.MonkeyPatch) -> Release:
     app.state_directory.mkdir(parents=True)
     release = Release(app, A, staging=True)
     source = release.directory / "src"
-    for name, text in {"manage.py": MANAGE, "shop/__init__.py": "", "shop/static/site.css": "body {}"}.items():
+    for name, text in {**PROJECT, "shop/static/site.css": "body {}"}.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(text)
     (release.directory / "venv/bin").mkdir(parents=True)
@@ -141,6 +146,12 @@ def test_a_failure_tells_its_last_lines(staging: Release, settings: str, message
     with pytest.raises(Refused, match=message) as refused:
         prepared(staging, settings)
     assert details in refused.value.details
+
+
+def test_a_module_that_cannot_be_imported_is_found_before_the_database_is_touched(staging: Release) -> None:
+    with pytest.raises(Refused, match=r"shop\.wsgi:application can't be imported .* django_asgi_module names it") as refused:
+        prepared(staging, "", module="shop.wsgi:application")
+    assert "No module named 'shop.wsgi'" in refused.value.details
 
 
 def test_a_static_root_elsewhere_is_refused_before_anything_is_written(staging: Release, tmp_path: Path) -> None:

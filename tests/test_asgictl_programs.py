@@ -69,11 +69,42 @@ def test_each_database_that_is_named_is_migrated_and_no_other(ask: Ask) -> None:
     assert last_object(ask("compare_migrations", "replica").stdout)["pending"] == ["shop.0001_initial"]
 
 
-def test_a_check_goes_through_manage_py_and_tells_where_the_files_are_served(ask: Ask) -> None:
-    passed = ask("check", "ERROR")
-    assert passed.returncode == 0, passed.stderr
-    assert last_object(passed.stdout) == {"STATIC_URL": "/assets/", "MEDIA_URL": "/"}
-    failed = ask("check", "ERROR", BROKEN="1")
-    assert failed.returncode == 1
-    assert "STATIC_URL" in failed.stderr
-    assert last_object(failed.stdout) == {}
+ROUTER = """
+class Router:
+    def allow_migrate(self, db, app_label, **hints):
+        return {"events": app_label == "shop", "replica": False}.get(db)
+"""
+
+
+def pending(ask: Ask) -> list[str]:
+    """What is pending in the databases that are found without a name."""
+    compared = ask("compare_migrations")
+    assert compared.returncode == 0, compared.stderr
+    return last_object(compared.stdout)["pending"]
+
+
+def test_a_database_besides_the_default_one_is_migrated_only_if_a_router_says_so(ask: Ask, tmp_path: Path) -> None:
+    assert pending(ask) == ["shop.0001_initial"]
+    (tmp_path / "project/routers.py").write_text(ROUTER)
+    with (tmp_path / "project/settings.py").open("a") as settings:
+        settings.write("DATABASE_ROUTERS = ['project.routers.Router']\n")
+    assert pending(ask) == ["shop.0001_initial", "events:shop.0001_initial"]
+    assert ask("migrate").returncode == 0
+    assert pending(ask) == []
+    assert not (tmp_path / "replica.sqlite3").exists()
+
+
+def test_a_project_without_a_database_has_nothing_to_migrate(ask: Ask, tmp_path: Path) -> None:
+    with (tmp_path / "project/settings.py").open("a") as settings:
+        settings.write("DATABASES = {}\n")
+    assert pending(ask) == []
+    assert ask("migrate").returncode == 0
+
+
+def test_what_manage_py_prepares_counts(ask: Ask, tmp_path: Path) -> None:
+    """As class-based settings need (django-configurations): manage.py sets them up before Django."""
+    with (tmp_path / "project/settings.py").open("a") as settings:
+        settings.write("os.environ['FROM_MANAGE']\n")
+    assert pending(ask) == ["shop.0001_initial"]
+    (tmp_path / "manage.py").unlink()
+    assert "FROM_MANAGE" in ask("compare_migrations").stderr

@@ -103,7 +103,7 @@ REFUSED = {
             "database_pool is 10; expected a size that keeps all pools together within django_asgi_database_max_connections, 79; they",
         ),
         ({"database_pool": 1, "database_max_connections": 9}, "auto counts as 128 workers: give a number"),
-        ({"databases": []}, "databases is empty; expected at least 1: names of databases"),
+        ({"migrate_databases": ["two words"]}, "migrate_databases has two words; expected names of databases"),
         ({"backup_unit": "pg_dump shop"}, "backup_unit is pg_dump shop; expected a service's unit, such as"),
         ({"backup_unit": "backup.service", "backup_host": "nobody"}, "backup_host is nobody; expected a host of the inventory"),
         ({"backup_host": "host0"}, "backup_host is host0; expected a host of the inventory, and django_asgi_backup_unit set"),

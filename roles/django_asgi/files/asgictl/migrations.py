@@ -16,14 +16,9 @@ class Migrations:
     unknown: list[str]
 
 
-def databases(release: Release) -> list[str]:
-    """The aliases of the databases that the release's migrations are for."""
-    return release.manifest.get("databases") or ["default"]
-
-
 def migrations_of(release: Release) -> Migrations:
     """Compare the release's migrations with the database's; Refused if the database does not answer."""
-    result = release.ask("compare_migrations", *databases(release))
+    result = release.ask("compare_migrations", *release.manifest.get("databases", []))
     answer = last_object(result.stdout)
     if "reason" in answer:
         raise Refused(
@@ -43,7 +38,7 @@ def migrate(release: Release) -> list[str]:
     """Apply pending migrations, if there are any; return their names. Refused if a migration fails."""
     pending = migrations_of(release).pending
     if pending:
-        result = release.ask("migrate", *databases(release))
+        result = release.ask("migrate", *release.manifest.get("databases", []))
         if result.returncode:
             raise Refused(
                 f"A migration of release {release.id} failed; the live release goes on serving.",

@@ -58,7 +58,7 @@ def _prepare(staging: Release, order: dict, layout: Layout, program: Conversatio
     for place in places:
         _lead(staging, place)
     collect = order["collectstatic"] and "django.contrib.staticfiles" in facts["apps"]
-    program.answer(collect=collect, static_root=str(layout.static))
+    program.answer(collect=collect, static_root=str(layout.static), module=order["module"])
     if "collected" not in program.hear():
         raise _failed(staging, program, f"manage.py collectstatic failed for release {staging.id}")
     # The edge's user reads these, and the app must not change them any more, least of all while root reads them.
@@ -72,6 +72,10 @@ def _prepare(staging: Release, order: dict, layout: Layout, program: Conversatio
         raise Refused(
             f"Release {staging.id} failed manage.py check --deploy.",
             details=staging.redact("\n".join(serious)),
+        )
+    if "imported" not in program.hear():
+        raise _failed(
+            staging, program, f"{order['module']} can't be imported in release {staging.id}; django_asgi_module names it"
         )
     found += [Finding(staging.redact(f"manage.py check --deploy: {check['text']}")) for check in checks]
     texts = [finding.text for finding in found]

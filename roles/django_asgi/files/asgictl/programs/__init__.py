@@ -5,7 +5,14 @@ import pkgutil
 
 
 def text_of(name: str) -> str:
-    """The source of a program, also if this package is in a zip archive."""
+    """The source of a program, preceded by that of the module that all of them import."""
+    shared = _source("asgictl_shared")
+    module = "import sys, types\nmodule = sys.modules['asgictl_shared'] = types.ModuleType('asgictl_shared')\n"
+    return f"{module}exec({shared!r}, module.__dict__)\n{_source(name)}"
+
+
+def _source(name: str) -> str:
+    # The package may be in a zip archive.
     return pkgutil.get_data(__name__, f"{name}.py").decode()
 
 

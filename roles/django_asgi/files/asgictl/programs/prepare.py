@@ -2,17 +2,17 @@
 
 It runs inside the project's own manage.py, whose preparations count. Argument: the descriptor for messages, each a JSON object
 on a line. After the first one, {"facts": …} or {"failed": …}, it reads an object from standard input: `collect` (whether to
-collect static files) and `static_root` (where to, if the settings name no place).
+collect static files), `static_root` (where to, if the settings name no place) and `module` (the application that is served).
 """
 
+import importlib
 import json
 import os
-import runpy
 import sys
 from pathlib import Path
 from types import TracebackType
 
-from django.core import management
+from asgictl_shared import inside_manage, migrated_databases
 
 messages = os.fdopen(int(sys.argv[1]), "w", buffering=1)
 
@@ -50,12 +50,10 @@ def storage(name: str, former: str) -> dict:
 
 
 def databases() -> dict:
-    """Return, for each alias: its engine, the file of SQLite, whether connections persist, and the apps that it may migrate."""
-    from django.apps import apps
+    """Return, for each alias: its engine, the file of SQLite, whether connections persist or are pooled, whether it is migrated."""
     from django.conf import settings
-    from django.db import router
 
-    found = {}
+    found, migrated = {}, migrated_databases([])
     for alias, database in settings.DATABASES.items():
         engine = database.get("ENGINE", "")
         name = database.get("NAME") or ""
@@ -68,7 +66,7 @@ def databases() -> dict:
             "file": absolute(name) if is_file else "",
             "persistent": bool(engine) and database.get("CONN_MAX_AGE", 0) != 0,
             "pool": bool(options.get("pool")),
-            "migrates": any(router.allow_migrate(alias, config.label) for config in apps.get_app_configs()),
+            "migrated": alias in migrated,
         }
     return found
 
@@ -104,8 +102,8 @@ def facts() -> dict:
     }
 
 
-def run(_argv: list[str] | None = None) -> None:
-    """Do what the module's text promises, in place of the command that manage.py would run."""
+def run() -> None:
+    """Do what the program's text promises."""
     import django
 
     django.setup()
@@ -113,18 +111,20 @@ def run(_argv: list[str] | None = None) -> None:
     wanted = json.loads(sys.stdin.readline())
     from django.conf import settings
     from django.core import checks
+    from django.core.management import call_command
 
     if wanted["collect"]:
         if not settings.STATIC_ROOT:
             settings.STATIC_ROOT = wanted["static_root"]
-        management.call_command("collectstatic", interactive=False, verbosity=0, skip_checks=False)
+        call_command("collectstatic", interactive=False, verbosity=0, skip_checks=False)
     tell(collected=wanted["collect"])
     checked = [check for check in checks.run_checks(include_deployment_checks=True) if not check.is_silenced()]
     tell(checks=[{"level": check.level, "text": str(check)} for check in checked])
+    # As gunicorn reads it: module:name, or module:name(arguments).
+    module, _, name = wanted["module"].partition(":")
+    getattr(importlib.import_module(module), name.partition("(")[0] or "application")
+    tell(imported=wanted["module"])
 
 
 sys.excepthook = report
-# manage.py imports this name when it runs, whether from Django or from what django-configurations wraps around it.
-management.execute_from_command_line = run
-sys.argv = ["manage.py", "check"]
-runpy.run_path("manage.py", run_name="__main__")
+inside_manage(run)
