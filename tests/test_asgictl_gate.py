@@ -169,6 +169,45 @@ def test_without_a_websocket_path_no_handshake_is_tried(app: App) -> None:
     assert not any("Upgrade" in headers for _, headers in server.seen)
 
 
+def test_a_handshake_carries_what_the_consumer_requires(app: App) -> None:
+    asked = {
+        "websocket_path": "/ws/",
+        "websocket_subprotocol": "chat.v2",
+        "websocket_headers": {"Authorization": "Token $PASSWORD"},
+    }
+    release = put_release(app, A, worker_count=1, **asked)
+    with serving(websocket(lambda handler: handler.accept_websocket(A)), release.socket) as server:
+        pass_gate(release)
+    headers = server.seen[-1][1]
+    assert (headers["Sec-WebSocket-Protocol"], headers["Authorization"]) == ("chat.v2", "Token correct horse")
+
+
+def test_a_refusal_of_the_apps_own_can_be_proof_enough(app: App) -> None:
+    release = put_release(app, A, worker_count=1, websocket_path="/ws/", websocket_status=403)
+    with serving(websocket(lambda handler: handler.answer(403, A)), release.socket):
+        pass_gate(release)
+
+
+def test_a_websocket_that_opens_although_a_refusal_is_expected_fails_the_gate(app: App) -> None:
+    release = put_release(app, A, worker_count=1, websocket_path="/ws/", websocket_status=403)
+    with serving(websocket(lambda handler: handler.accept_websocket(A)), release.socket):
+        assert "the answer was 101; expected 403" in str(refusal(release))
+
+
+@pytest.mark.parametrize(("expected", "status"), [(401, 401), (0, 302)])
+def test_a_health_check_may_answer_with_the_status_asked_for(app: App, expected: int, status: int) -> None:
+    release = put_release(app, A, worker_count=1, health_status=expected)
+    with serving(always(status), release.socket):
+        pass_gate(release)
+
+
+@pytest.mark.parametrize(("expected", "status"), [(401, 200), (0, 404)])
+def test_another_status_of_the_health_check_fails_the_gate(app: App, expected: int, status: int) -> None:
+    release = put_release(app, A, worker_count=1, health_status=expected)
+    with serving(always(status), release.socket):
+        assert f"the answer was {status}; expected {expected or '2xx or 3xx'}" in str(refusal(release))
+
+
 def test_the_websocket_gate_opens_the_path_asked_for(app: App) -> None:
     release = put_release(app, A, worker_count=1, websocket_path="/ws/chat/")
     with serving(sound(A, workers=1), release.socket) as server:
@@ -201,7 +240,9 @@ def test_the_handshake_names_the_origin_that_a_page_of_the_site_has(app: App, sc
 def test_an_app_that_refuses_the_gates_origin_is_told_which_one_it_was(app: App) -> None:
     release = put_release(app, A, worker_count=1, websocket_path="/ws/")
     with serving(websocket(pages_of("https://other.example.org")), release.socket):
-        assert "403 (the gate's Origin is https://shop.example.org, and it is not logged in)" in str(refusal(release))
+        found = str(refusal(release))
+    assert "403 (the gate's Origin is https://shop.example.org, and it is not logged in; if that is why, " in found
+    assert "django_asgi_websocket_status: 403" in found
 
 
 def pages_of(origin: str) -> Callable[[Handler], None]:

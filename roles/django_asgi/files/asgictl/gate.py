@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from string import Template
 from urllib.parse import quote
 
 from asgictl.errors import Refused
@@ -30,6 +31,17 @@ def page_origin(manifest: dict) -> str:
     return f"{manifest['health_scheme']}://{manifest['health_host'].lower().removesuffix(usual_port)}"
 
 
+def handshake_headers(release: Release) -> dict[str, str]:
+    """What a handshake has besides a request's headers; those of the inventory win, with the app's variables in them."""
+    manifest, variables = release.manifest, release.variables() | release.secrets
+    # Channels' AllowedHostsOriginValidator refuses a handshake without an Origin.
+    own = {"Origin": page_origin(manifest)}
+    if subprotocol := manifest.get("websocket_subprotocol"):
+        own["Sec-WebSocket-Protocol"] = subprotocol
+    wanted = manifest.get("websocket_headers", {})
+    return own | {name: Template(value).safe_substitute(variables) for name, value in wanted.items()}
+
+
 def pass_gate(release: Release) -> dict:
     """Send an HTTP request to every worker of the release's instance, and a WebSocket handshake to one.
 
@@ -48,7 +60,7 @@ def pass_gate(release: Release) -> dict:
             patience = max(0.1, deadline - time.monotonic())
             wave = [pool.submit(get, socket, manifest["health_path"], headers, patience) for _ in range(4 * wanted)]
             for answer in [request.result() for request in wave]:
-                _check(release, answer, manifest["health_path"], "HTTP", 200, 399, since)
+                _check(release, answer, manifest["health_path"], "HTTP", manifest.get("health_status", 0), since)
                 seen.add(answer.worker)
             if "" in seen:
                 break  # A custom worker class, which does not report who answered.
@@ -59,15 +71,16 @@ def pass_gate(release: Release) -> dict:
                     details=_journal(release, since),
                 )
     if manifest["websocket_path"]:
-        # Channels' AllowedHostsOriginValidator refuses a handshake without an Origin.
-        headers["Origin"] = page_origin(manifest)
-        answer = shake_hands(socket, manifest["websocket_path"], headers, max(0.1, deadline - time.monotonic()))
-        _check(release, answer, manifest["websocket_path"], "WebSocket", 101, 101, since)
+        patience = max(0.1, deadline - time.monotonic())
+        answer = shake_hands(socket, manifest["websocket_path"], headers | handshake_headers(release), patience)
+        _check(release, answer, manifest["websocket_path"], "WebSocket", manifest.get("websocket_status", 101), since)
     return {"workers": len(seen), "seconds": round(time.monotonic() - began, 2)}
 
 
-def _check(release: Release, answer: Answer, path: str, kind: str, least: int, most: int, since: float) -> None:
-    if least <= answer.status <= most and not answer.problem and answer.release in ("", release.id):
+def _check(release: Release, answer: Answer, path: str, kind: str, status: int, since: float) -> None:
+    """Refuse an answer with another status, or from another release; 0 stands for each status from 200 to 399."""
+    is_expected = answer.status == status if status else 200 <= answer.status <= 399
+    if is_expected and not answer.problem and answer.release in ("", release.id):
         return
     found = answer.problem or f"the answer was {answer.status}"
     if answer.said:
@@ -76,12 +89,14 @@ def _check(release: Release, answer: Answer, path: str, kind: str, least: int, m
     if answer.status == 400:
         found += f" (does ALLOWED_HOSTS hold {release.manifest['health_host']}, the gate's Host?)"
     if answer.status == 403 and kind == "WebSocket":
-        found += f" (the gate's Origin is {page_origin(release.manifest)}, and it is not logged in)"
+        found += (
+            f" (the gate's Origin is {page_origin(release.manifest)}, and it is not logged in; if that is why, "
+            f"django_asgi_websocket_status: 403 makes this answer the expected one)"
+        )
     if answer.release not in ("", release.id):
         found += f" from release {answer.release}"
-    expected = "101" if least == 101 else "2xx or 3xx"
     raise Refused(
-        f"Release {release.id} failed its gate: {kind} {path}: {found}; expected {expected}.",
+        f"Release {release.id} failed its gate: {kind} {path}: {found}; expected {status or '2xx or 3xx'}.",
         details=_journal(release, since),
     )
 
