@@ -568,6 +568,7 @@ def order(app: App, release: str, **changes: object) -> dict:
         "collectstatic": True,
         "static_url": "/static/",
         "media_url": "",
+        "edge_names": [],
         "shared_paths": [],
         "writable_paths": [],
         "key": "key",

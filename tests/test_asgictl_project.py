@@ -26,7 +26,7 @@ FACTS = {
     "proxy_ssl_header": False,
 }
 MANIFEST = {"worker_count": 2, "health_host": "shop.example.org", "health_scheme": "http"}
-ORDER = {"static_url": "/static/", "media_url": "/media/", "collectstatic": True}
+ORDER = {"static_url": "/static/", "media_url": "/media/", "collectstatic": True, "edge_names": []}
 
 
 def led(shared: tuple[str, ...] = (), **changes: object) -> dict[str, str]:
@@ -167,3 +167,20 @@ def test_what_will_not_work_well_is_told(changes: dict, expected: str) -> None:
 )
 def test_what_works_is_not_mentioned(changes: dict, manifest: dict) -> None:
     assert reported(manifest=manifest, **changes) == ""
+
+
+@pytest.mark.parametrize(
+    ("allowed", "name", "missing"),
+    [
+        (["shop.example.org"], "shop.example.org", False),
+        (["shop.example.org"], "www.example.org", True),
+        (["shop.example.org", ".example.org"], "*.example.org", False),
+        (["shop.example.org", "[::1]"], "[::1]", False),
+        (["*"], "anything.test", False),
+        (["shop.example.org", ".example.org"], "example.org", False),
+        (["shop.example.org", ".example.org"], "badexample.org", True),
+    ],
+)
+def test_every_name_of_the_site_should_be_allowed(allowed: list[str], name: str, missing: bool) -> None:
+    found = reported(order={"edge_names": [name]}, allowed_hosts=allowed)
+    assert (f"ALLOWED_HOSTS has no {name}, which nginx_site_server_names has" in found) == missing

@@ -69,6 +69,7 @@ REFUSED = {
         ({"edge_address": "localhost:80"}, "edge_address is localhost:80; expected an address such as http://"),
         ({"health_path": "healthz"}, "health_path is healthz; expected a path that begins with a slash"),
         ({"health_host": "shop example"}, "health_host is shop example; expected a host name"),
+        ({"edge_names": ["a b"]}, "edge_names has a b; expected host names"),
         ({"health_status": 99}, "health_status is 99; expected"),
         ({"websocket_status": 0}, "websocket_status is 0; expected"),
         ({"websocket_subprotocol": "two, three"}, "websocket_subprotocol is two, three; expected a subprotocol"),

@@ -1,5 +1,6 @@
 """What a project is, as its own settings tell, and what follows from it. Facts in, places and findings out; nothing is done here."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def findings(facts: dict, manifest: dict, order: dict) -> Iterator[Finding]:
                 f"CONN_MAX_AGE of the database {alias} is not 0: under ASGI Django keeps such a connection for each thread "
                 f'and closes none. Set it to 0, or use a pool: OPTIONS = {{"pool": True}}.'
             )
-    yield from _requests(facts, manifest)
+    yield from _requests(facts, manifest, order["edge_names"])
 
 
 def _paths(facts: dict) -> Iterator[tuple[str, Path, bool]]:
@@ -159,16 +160,28 @@ def _several_workers(facts: dict, manifest: dict) -> Iterator[Finding]:
             yield Finding(f"The cache {alias} is in memory: each of {count} workers has its own.")
 
 
-def _requests(facts: dict, manifest: dict) -> Iterator[Finding]:
+def _requests(facts: dict, manifest: dict, names: list[str]) -> Iterator[Finding]:
     """Settings that refuse or redirect what the edge and the gate ask."""
     host = manifest["health_host"]
-    allowed = facts["allowed_hosts"]
-    if allowed and not any(
-        pattern == "*" or host == pattern or (pattern[:1] == "." and host.endswith(pattern)) for pattern in allowed
-    ):
+    if not _is_allowed(host, facts["allowed_hosts"]):
         yield Finding(f"ALLOWED_HOSTS has no {host}, which the gate sends as Host: add it, or set django_asgi_health_host.")
+    for name in names:
+        if name != host and not _is_allowed(name, facts["allowed_hosts"]):
+            yield Finding(f"ALLOWED_HOSTS has no {name}, which nginx_site_server_names has: its visitors get 400.")
     if facts["ssl_redirect"] and manifest["health_scheme"] == "http" and not facts["proxy_ssl_header"]:
         yield Finding(
             "SECURE_SSL_REDIRECT is on without SECURE_PROXY_SSL_HEADER, so the app redirects for ever behind the edge. Write into "
             'the settings: SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https").'
         )
+
+
+def _is_allowed(host: str, patterns: list[str]) -> bool:
+    """Whether Django accepts a Host header (django.http.request.validate_host), whose port does not count."""
+    domain = host.lower() if host.endswith("]") else re.sub(r":\d+$", "", host.lower())
+    domain = domain.removeprefix("*")
+    return any(
+        pattern == "*"
+        or domain == pattern.lower()
+        or (pattern.startswith(".") and f".{domain.lstrip('.')}".endswith(pattern.lower()))
+        for pattern in patterns
+    )
