@@ -298,6 +298,17 @@ def test_manage_runs_in_the_live_releases_environment(busy: App, run: Run, monke
     assert (variables["APP_RELEASE"], variables["PASSWORD"]) == (B, "correct horse")
 
 
+def test_manage_passes_on_the_variables_that_are_named_and_no_other(busy: App, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    executed = []
+    monkeypatch.setattr(os, "execve", lambda _program, _command, variables: executed.append(variables))
+    monkeypatch.setattr(os, "chdir", lambda _path: None)
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "battery staple")
+    run("--env", "DJANGO_SUPERUSER_PASSWORD", "manage", "createsuperuser", "--noinput")
+    run("manage", "createsuperuser", "--noinput")
+    assert [variables.get("DJANGO_SUPERUSER_PASSWORD") for variables in executed] == ["battery staple", None]
+    assert "NOT_THERE is not set here" in run("--env", "NOT_THERE", "manage", "check")[2]
+
+
 @pytest.mark.parametrize(("terminal", "own"), [(True, ["--pty"]), (False, [])])
 def test_manage_leaves_root_and_its_terminal(
     busy: App, run: Run, monkeypatch: pytest.MonkeyPatch, terminal: bool, own: list[str]

@@ -71,6 +71,10 @@ KINDS = {
     "port_or_none": whole_number(0, 65535),
     "any": Kind("a value", lambda value: value is not None),
     "string": Kind("text, so in quotes if YAML would read a number", lambda value: isinstance(value, str)),
+    "environment_value": Kind(
+        "text, a number, true or false; write a list or a mapping as text, in the form that the settings read",
+        lambda value: isinstance(value, (str, int, float, bool)),
+    ),
     "scalar": Kind("a text on one line, a number, true or false", _is_scalar),
     "line": text(r'[^"$\\\n]*', "one line without quotation marks, backslashes and $"),
     "password": Kind("text (in quotes) of at least 8 characters, on one line", _is_password, secret=True),

@@ -128,7 +128,9 @@ def _check_value(name: str, rule: object, value: object, verb: str = "is", secre
 def _check_dictionary(name: str, rule: dict, value: dict, secret: bool) -> Iterator[Fault]:
     for key, one in value.items():
         yield from _check_value(name, rule["keys"], key, "has")
-        yield from _check_rule(f"{name}: {key}", rule["values"], one, secret)
+        # A kind is for a single value here: what a list means is up to whoever reads the dictionary.
+        check = _check_value if isinstance(rule["values"], str) else _check_rule
+        yield from check(f"{name}: {key}", rule["values"], one, secret=secret)
 
 
 def _check_entries(name: str, rule: dict, value: object) -> Iterator[Fault]:

@@ -30,6 +30,7 @@ examples:
   asgictl maintenance on             show visitors the maintenance page, until 'off'
   asgictl logs -f                    follow the log of every instance
   asgictl manage createsuperuser     run manage.py in the live release's environment
+  asgictl --env DJANGO_SUPERUSER_PASSWORD manage createsuperuser --noinput --username ann --email ann@example.org
 
 If the host has several apps, choose one: asgictl --app NAME status.
 """
@@ -42,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--app", help="the app's name; optional if the host has only one app")
     top.add_argument("--json", action="store_true", help="print JSON instead of text")
+    top.add_argument(
+        "--env", action="append", default=[], metavar="NAME", help="pass this variable of yours on to manage.py; may be repeated"
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     of_status = commands.add_parser("status", help="show the live and the retiring releases, workers, deploys, problems")
     of_status.add_argument("--quick", action="store_true", help="don't check the database for pending migrations")
@@ -134,7 +138,7 @@ def run(options: argparse.Namespace) -> object:
         raise Refused(f"{app.name} has no live release on this host yet; run playbooks/deploy.yml.")
     if options.command == "inspect":
         return report_of(Release(app, named))
-    return run_manage(Release(app, named), passed_on(options))
+    return run_manage(Release(app, named), passed_on(options), options.env)
 
 
 def maintenance(app: App, state: str | None) -> dict:
@@ -153,9 +157,15 @@ def passed_on(options: argparse.Namespace) -> list[str]:
     return options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
 
 
-def run_manage(release: Release, arguments: list[str]) -> str:
-    """Replace this process with manage.py, run as the app's user on this terminal; does not return."""
+def run_manage(release: Release, arguments: list[str], names: list[str]) -> str:
+    """Replace this process with manage.py, run as the app's user on this terminal; does not return.
+
+    Of the caller's environment it gets the variables `names`; Refused if one is not set.
+    """
     settings = release.process_settings()
+    if missing := [name for name in names if name not in os.environ]:
+        raise Refused(f"{', '.join(missing)} is not set here, so it can't be passed on; with sudo: sudo NAME=value asgictl …")
+    settings["env"] |= {name: os.environ[name] for name in names}
     os.chdir(settings["cwd"])
     os.umask(settings["umask"])
     command = release.manage_command(*arguments)
