@@ -36,8 +36,8 @@ def bundle(module: ModuleType, tmp_path: Path) -> Callable[..., dict]:
     place = tmp_path / "place"
     place.mkdir()
 
-    def make(source: object, version: str = "HEAD", project_dir: str = ".", requirements: str = "") -> dict:
-        return module.bundle(str(source), version, project_dir, requirements, place)
+    def make(source: object, version: str = "HEAD", project_dir: str = ".", requirements: str = "", **pythons: str) -> dict:
+        return module.bundle(str(source), version, project_dir, requirements, place, pythons)
 
     return make
 
@@ -456,3 +456,23 @@ def test_the_gzip_header_holds_no_time(bundle: Callable, project: Path) -> None:
     content = Path(bundle(project)["path"]).read_bytes()
     assert content[4:8] == b"\0\0\0\0"
     assert gzip.decompress(content)
+
+
+@pytest.mark.parametrize(
+    ("files", "accepted"),
+    [
+        ({"pyproject.toml": '[project]\nname = "shop"\nrequires-python = ">=3.12"\n'}, ">=3.12"),
+        ({"uv.lock": 'version = 1\nrequires-python = "==3.12.*"\n', "pyproject.toml": "[project]\n"}, "==3.12.*"),
+    ],
+)
+def test_a_python_that_the_project_does_not_accept_is_refused_before_anything_is_built(
+    bundle: Callable, project: Path, files: dict, accepted: str
+) -> None:
+    for name, text in files.items():
+        (project / name).write_text(text)
+    assert bundle(project, web1="3.12.4", web2="")["digest"]
+    with pytest.raises(Exception, match="requires Python") as refused:
+        bundle(project, web1="3.11.2", web2="3.12.4", web3="3.13.5" if "==" in accepted else "3.12.0")
+    assert f"{next(iter(files))} requires Python {accepted}, but web1 has 3.11.2" in str(refused.value)
+    assert "web2" not in str(refused.value)
+    assert "set django_asgi_python" in str(refused.value)

@@ -10,11 +10,13 @@ import stat
 import subprocess
 import tarfile
 import tempfile
+import tomllib
 from pathlib import Path
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from packaging.specifiers import SpecifierSet
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 NEVER = ("__pycache__/", "*.py[co]", ".venv/", "node_modules/")
@@ -169,8 +171,26 @@ def included_text(path: Path, seen: frozenset[Path] = frozenset()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def bundle(source: str, version: str, project_dir: str, requirements: str, place: Path) -> dict:
-    """Bundle `source` into a file in `place`.
+def require_python(directory: Path, project: Path, pythons: dict[str, str]) -> None:
+    """Require that the project accepts each host's Python; `pythons` has the versions by host name, empty if unknown."""
+    for file in (folder / name for folder in dict.fromkeys((project, directory)) for name in ("uv.lock", "pyproject.toml")):
+        content = tomllib.loads(file.read_text()) if file.is_file() else {}
+        accepted = content.get("requires-python") or content.get("project", {}).get("requires-python")
+        if accepted:
+            unfit = {
+                name: version for name, version in pythons.items() if version and not SpecifierSet(accepted).contains(version)
+            }
+            if unfit:
+                found = ", ".join(f"{name} has {version}" for name, version in unfit.items())
+                raise Unusable(
+                    f"{file.relative_to(directory)} requires Python {accepted}, but {found}: set django_asgi_python to a version "
+                    f"that the project accepts and the host has, such as python3.13."
+                )
+            return
+
+
+def bundle(source: str, version: str, project_dir: str, requirements: str, place: Path, pythons: dict[str, str]) -> dict:
+    """Bundle `source` into a file in `place`; `pythons` are the versions that the hosts would run it with, by host name.
 
     Returns `path`, `digest`, `sources`, `source` (its address and version), and the facts of its requirements.
     """
@@ -188,6 +208,7 @@ def bundle(source: str, version: str, project_dir: str, requirements: str, place
         project = directory / project_dir
         if not (project / "manage.py").is_file():
             raise Unusable(f"There is no manage.py in {project}: set django_asgi_project_dir to its directory.")
+        require_python(directory, project, pythons)
         facts = requirements_of(project, requirements)
         buffer = io.BytesIO()
         sources = write_bundle(directory, buffer)
@@ -198,16 +219,17 @@ def bundle(source: str, version: str, project_dir: str, requirements: str, place
 
 
 class ActionModule(ActionBase):
-    """Bundles the source; arguments: source, version, project_dir, requirements."""
+    """Bundles the source; arguments: source, version, project_dir, requirements, pythons."""
 
-    _VALID_ARGS = frozenset(("source", "version", "project_dir", "requirements"))
+    _VALID_ARGS = frozenset(("source", "version", "project_dir", "requirements", "pythons"))
 
     def run(self, tmp=None, task_vars=None):
         """Return what `bundle` returns, or fail with its reason."""
         super().run(tmp, task_vars)
-        arguments = {name: str(self._task.args.get(name, "")) for name in self._VALID_ARGS}
+        arguments = {name: str(self._task.args.get(name, "")) for name in self._VALID_ARGS - {"pythons"}}
         try:
             # Ansible removes this directory when the play ends.
-            return bundle(**arguments, place=Path(constants.DEFAULT_LOCAL_TMP))
+            place = Path(constants.DEFAULT_LOCAL_TMP)
+            return bundle(**arguments, place=place, pythons=self._task.args.get("pythons") or {})
         except Unusable as error:
             raise AnsibleActionFail(str(error)) from error

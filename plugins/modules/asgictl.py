@@ -46,7 +46,16 @@ author: The django_asgi role
 
 ASGICTL = "/usr/local/bin/asgictl"
 READS = {"facts", "plan", "status"}
-NOTHING_THERE = {"live": None, "previous": None, "serves": False, "order": [], "beat": False, "key": "", "workers_auto": 0}
+NOTHING_THERE = {
+    "live": None,
+    "previous": None,
+    "serves": False,
+    "order": [],
+    "beat": False,
+    "key": "",
+    "workers_auto": 0,
+    "python": "",
+}
 
 
 # Seconds between two checks whether the caller of a long step is still there.

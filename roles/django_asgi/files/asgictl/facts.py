@@ -1,6 +1,11 @@
 """The facts that a deploy decides by: what is live on the host, and the key that names releases."""
 
+import platform
 import secrets as random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 from asgictl.app import App, write_atomically
 from asgictl.release import Release
@@ -8,14 +13,17 @@ from asgictl.sizing import auto_workers
 from asgictl.state import load
 from asgictl.systemd import Instance
 
+SYSTEM_PROGRAMS = "/usr/bin/"
 
-def host_facts(app: App, make_key: bool = True, celery: int = 0, memory_max: str = "") -> dict:
+
+def host_facts(app: App, make_key: bool = True, celery: int = 0, memory_max: str = "", python: str = "") -> dict:
     """The facts that a deploy decides by.
 
     `live` and `previous` release; `serves`: whether the live one serves and no deploy is unfinished (after one that was
     killed after its switch, the old release would never retire); `order` of the deployed releases; `beat`: whether the fleet's
     beat runs here; `key`, which names the fleet's releases so that a name reveals nothing about the secrets in it (created if
-    missing and `make_key`). The `auto` workers depend on `celery` and `memory_max` (see `sizing`).
+    missing and `make_key`). The `auto` workers depend on `celery` and `memory_max` (see `sizing`). `python` is the version that
+    an environment for the wanted `python` would have; empty if asgictl can't tell.
     """
     live, state, on_disk = app.live(), load(app), app.staged()
     return {
@@ -27,6 +35,7 @@ def host_facts(app: App, make_key: bool = True, celery: int = 0, memory_max: str
         "beat": state.beat,
         "key": read_key(app, make_key),
         "workers_auto": auto_workers(celery, memory_max)[0],
+        "python": version_of(python),
     }
 
 
@@ -34,6 +43,19 @@ def is_sound(app: App, release: str) -> bool:
     """Whether a release serves, and would after a restart too: a Debian upgrade may have removed its Python."""
     python = Release(app, release).directory / "venv/bin/python"
     return Instance(app, release).state() == "active" and python.exists()
+
+
+def version_of(python: str) -> str:
+    """The version of a system Python, named as uv accepts it: a version, a program or a path; empty for any other."""
+    program = shutil.which(f"python{python}" if python[:1].isdigit() else python)
+    real = str(Path(program).resolve()) if program else ""
+    # Root runs nothing that the app could have written.
+    if not real.startswith(SYSTEM_PROGRAMS):
+        return ""
+    if real == str(Path(sys.executable).resolve()):
+        return platform.python_version()
+    command = [real, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def read_key(app: App, make: bool) -> str:
