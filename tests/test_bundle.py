@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from ansible_collections.django_asgi.site.plugins.module_utils.requirements import included_text
 
 FILES = {
     "manage.py": "#!/usr/bin/env python3\n",
@@ -429,10 +430,10 @@ def test_included_requirements_are_put_in_their_places(module: ModuleType, tmp_p
         "deep/last.txt": "d==4\n-r more.txt\n",
     }
     write(tmp_path, files)
-    assert module.included_text(tmp_path / "top.txt").split() == ["a==1", "c==3", "d==4", "d==4", "c==3", "b==2"]
+    assert included_text(tmp_path / "top.txt").split() == ["a==1", "c==3", "d==4", "d==4", "c==3", "b==2"]
     (tmp_path / "deep/last.txt").unlink()
     with pytest.raises(module.Unusable, match=r"more\.txt includes last\.txt, which does not exist"):
-        module.included_text(tmp_path / "top.txt")
+        included_text(tmp_path / "top.txt")
 
 
 def test_the_warning_about_unpinned_packages_says_what_to_do(module: ModuleType, tmp_path: Path) -> None:
@@ -443,7 +444,7 @@ def test_the_warning_about_unpinned_packages_says_what_to_do(module: ModuleType,
 
 @pytest.mark.parametrize(
     ("wanted", "said"),
-    [("", "no uv.lock or requirements.txt or pyproject.toml in"), ("prod.txt", "no prod.txt in")],
+    [("", "no uv.lock or pylock.toml or requirements.txt or pyproject.toml in"), ("prod.txt", "no prod.txt in")],
 )
 def test_missing_requirements_are_refused_with_the_variable_that_helps(
     module: ModuleType, tmp_path: Path, wanted: str, said: str
@@ -476,3 +477,59 @@ def test_a_python_that_the_project_does_not_accept_is_refused_before_anything_is
     assert f"{next(iter(files))} requires Python {accepted}, but web1 has 3.11.2" in str(refused.value)
     assert "web2" not in str(refused.value)
     assert "set django_asgi_python" in str(refused.value)
+
+
+@pytest.mark.parametrize("lock", ["poetry.lock", "pdm.lock", "Pipfile.lock"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_lock_that_only_its_own_tool_reads_is_refused_with_the_command_that_helps(
+    bundle: Callable, project: Path, lock: str, named: bool
+) -> None:
+    (project / "requirements.txt").unlink()
+    (project / "pyproject.toml").write_text("[project]\nname = 'shop'\n")
+    (project / lock).write_text("")
+    with pytest.raises(
+        Exception, match=f"{lock} in .* is a lock that only its own tool reads: .* > requirements.txt'|--output req"
+    ):
+        bundle(project, requirements=lock if named else "")
+
+
+def test_a_requirements_file_beside_such_a_lock_is_deployed(bundle: Callable, project: Path) -> None:
+    (project / "poetry.lock").write_text("")
+    assert bundle(project)["requirements"] == "requirements.txt"
+
+
+PYLOCK = """
+lock-version = "1.0"
+[[packages]]
+name = "django"
+version = "5.2.1"
+sdist = {name = "django.tar.gz", hashes = {sha256 = "aa"}}
+wheels = [{name = "django.whl", hashes = {sha256 = "bb"}}]
+[[packages]]
+name = "colorama"
+version = "0.4.6"
+marker = "sys_platform == 'win32'"
+wheels = [{name = "colorama.whl", hashes = {sha256 = "cc"}}]
+"""
+
+
+def test_a_standard_lock_is_installed_with_its_hashes(bundle: Callable, project: Path) -> None:
+    (project / "pylock.toml").write_text(PYLOCK)
+    facts = bundle(project)
+    assert (facts["requirements"], facts["requirements_kind"], facts["warnings"]) == ("pylock.toml", "hashed", [])
+    assert facts["requirements_text"] == (
+        "django==5.2.1 --hash=sha256:aa --hash=sha256:bb\ncolorama==0.4.6 ; sys_platform == 'win32' --hash=sha256:cc\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("package", "reason"),
+    [
+        ('version = "1"\nvcs = {type = "git"}', "from a directory, a repository or without SHA-256"),
+        ('version = "1"\nmarker = "\'dev\' in dependency_groups"\nwheels = [{hashes = {sha256 = "a"}}]', "some extras or groups"),
+    ],
+)
+def test_a_standard_lock_that_cannot_be_installed_as_it_is(bundle: Callable, project: Path, package: str, reason: str) -> None:
+    (project / "pylock.toml").write_text(f'[[packages]]\nname = "own"\n{package}\n')
+    with pytest.raises(Exception, match=reason):
+        bundle(project)

@@ -10,24 +10,18 @@ import stat
 import subprocess
 import tarfile
 import tempfile
-import tomllib
 from pathlib import Path
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from packaging.specifiers import SpecifierSet
+from ansible_collections.django_asgi.site.plugins.module_utils.requirements import Unusable, require_python, requirements_of
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 NEVER = ("__pycache__/", "*.py[co]", ".venv/", "node_modules/")
 GIT_PLACES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
 # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
-REQUIREMENTS = ("uv.lock", "requirements.txt", "pyproject.toml")
-
-
-class Unusable(Exception):
-    """A source that can't be bundled; the text states why, where and what to do."""
 
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
@@ -137,56 +131,6 @@ def write_bundle(directory: Path, file: io.BufferedIOBase) -> dict[str, str]:
                 archive.addfile(entry, io.BytesIO(content))
                 sources[entry.name] = hashlib.sha256(content).hexdigest() + ("+x" if entry.mode == 0o755 else "")
     return sources
-
-
-def requirements_of(project: Path, wanted: str) -> dict:
-    """Return the file that lists the app's packages, its kind, its text with its includes, and a warning if it pins nothing."""
-    name = wanted or next((name for name in REQUIREMENTS if (project / name).is_file()), "")
-    if not name or not (project / name).is_file():
-        missing = wanted or " or ".join(REQUIREMENTS)
-        raise Unusable(f"There is no {missing} in {project}: set django_asgi_requirements to the file's path there.")
-    text = included_text(project / name) if name.endswith((".txt", ".in")) else (project / name).read_text()
-    facts = {"requirements": name, "requirements_text": text, "warnings": []}
-    if Path(name).name == "uv.lock":
-        return facts | {"requirements_kind": "uv.lock"}
-    if "--hash=" in text:
-        return facts | {"requirements_kind": "hashed"}
-    warning = (
-        f"{name} does not pin every package with a hash, so each new environment may hold other packages: "
-        f"make a lock file with 'uv pip compile --generate-hashes'."
-    )
-    return facts | {"requirements_kind": "unpinned", "warnings": [warning]}
-
-
-def included_text(path: Path, seen: frozenset[Path] = frozenset()) -> str:
-    """Return the text of a requirements file, with each file that it includes by -r inserted in place, once."""
-    if path in seen:
-        return ""
-    lines = []
-    for line in path.read_text().splitlines():
-        include = re.match(r"(?:-r|--requirement)[ =]?\s*(\S+)", line)
-        if include and not (path.parent / include[1]).is_file():
-            raise Unusable(f"{path} includes {include[1]}, which does not exist.")
-        lines.append(included_text(path.parent / include[1], seen | {path}) if include else line)
-    return "\n".join(lines) + "\n"
-
-
-def require_python(directory: Path, project: Path, pythons: dict[str, str]) -> None:
-    """Require that the project accepts each host's Python; `pythons` has the versions by host name, empty if unknown."""
-    for file in (folder / name for folder in dict.fromkeys((project, directory)) for name in ("uv.lock", "pyproject.toml")):
-        content = tomllib.loads(file.read_text()) if file.is_file() else {}
-        accepted = content.get("requires-python") or content.get("project", {}).get("requires-python")
-        if accepted:
-            unfit = {
-                name: version for name, version in pythons.items() if version and not SpecifierSet(accepted).contains(version)
-            }
-            if unfit:
-                found = ", ".join(f"{name} has {version}" for name, version in unfit.items())
-                raise Unusable(
-                    f"{file.relative_to(directory)} requires Python {accepted}, but {found}: set django_asgi_python to a version "
-                    f"that the project accepts and the host has, such as python3.13."
-                )
-            return
 
 
 def bundle(source: str, version: str, project_dir: str, requirements: str, place: Path, pythons: dict[str, str]) -> dict:
