@@ -559,6 +559,8 @@ def order(app: App, release: str, **changes: object) -> dict:
         "bundle": str(bundle),
         "requirements": "requirements.txt",
         "requirements_kind": "hashed",
+        "requirements_extras": [],
+        "requirements_groups": [],
         "server_lock": "",
         "python": "python3",
         "uv": "/bin/false",

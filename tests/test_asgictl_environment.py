@@ -40,7 +40,7 @@ with open({{log!r}}, "a") as log:
     print(json.dumps([sys.argv[1:], sys.stdin.read(), given]), file=log)
 command = sys.argv[1:3]
 if os.environ.get("FAIL") == sys.argv[1]:
-    sys.exit("line 1\\nNo matching distribution found for nonsense")
+    sys.exit("line 1\\n" + os.environ.get("BECAUSE", "No matching distribution found for nonsense"))
 if command[0] == "venv":
     directory = pathlib.Path(sys.argv[-1], "bin")
     directory.mkdir()
@@ -88,6 +88,8 @@ def order(uv: Uv, **changes: object) -> dict:
         "requirements": "requirements.txt",
         "requirements_kind": "hashed",
         "requirements_text": LOCK,
+        "requirements_extras": [],
+        "requirements_groups": [],
         "server_lock": SERVER,
         "server_requirements": "# the server\ngunicorn>=27.0,<28\nuvicorn>=0.54\nuvicorn-worker>=0.4\n",
         "python": "3.13",
@@ -212,3 +214,27 @@ def test_a_failed_build_tells_uvs_last_lines_and_is_not_taken_for_complete(app: 
     assert "uv pip failed (Python 3.13, requirements.txt)" in str(refused.value)
     assert "No matching distribution found for nonsense" in refused.value.details
     assert Builder(app, source, order(uv)).build()[1]
+
+
+@pytest.mark.parametrize(("kind", "command"), [("uv.lock", "export"), ("unpinned", "pip compile")])
+def test_extras_and_groups_of_the_project_are_installed_if_they_are_named(
+    app: App, uv: Uv, source: Path, kind: str, command: str
+) -> None:
+    chosen = {"requirements_extras": ["s3", "sentry"], "requirements_groups": ["prod"]}
+    Builder(app, source, order(uv, requirements="uv.lock", requirements_kind=kind, **chosen)).build()
+    ((arguments, _, _),) = uv.calls(command)
+    assert [option for option in arguments if option.startswith(("--extra", "--group"))] == [
+        "--extra=s3",
+        "--extra=sentry",
+        "--group=prod",
+    ]
+
+
+@pytest.mark.parametrize("line", ["Failed to build `psycopg-c==3.2.1`", "  x Failed to download and build `psycopg-c==3.2.1`"])
+def test_a_package_that_cannot_be_compiled_is_named_with_the_variables_that_help(
+    app: App, uv: Uv, source: Path, line: str
+) -> None:
+    with pytest.raises(Refused, match=r"psycopg-c==3\.2\.1 has no ready-made wheel") as refused:
+        Builder(app, source, order(uv, uv_environment={"FAIL": "pip", "BECAUSE": line})).build()
+    assert "django_asgi_build_packages" in str(refused.value)
+    assert "django_asgi_system_packages" in str(refused.value)

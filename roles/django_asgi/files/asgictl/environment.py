@@ -47,12 +47,25 @@ def without_packages(lock: str, names: set[str]) -> str:
     return "".join(entry for entry in entries if not packages_in(entry).keys() & names)
 
 
+def advice_on(output: str) -> str:
+    """A sentence on the package that uv could not compile, with a space before it; empty if that was not the reason."""
+    package = re.search(r"Failed to (?:download and )?build `([^`]+)`", output)
+    if not package:
+        return ""
+    return (
+        f" {package[1]} has no ready-made wheel for this Python and could not be compiled: name what builds it in "
+        f"django_asgi_build_packages (such as build-essential, python3-dev, libpq-dev), and the libraries that it needs at "
+        f"run time in django_asgi_system_packages."
+    )
+
+
 class Builder:
     """Builds the Python environment of a release as the app's user.
 
     `source` is the directory that holds the requirements. Of `order` (see `stage.stage`) it uses `requirements` (their path
-    in `source`), `requirements_kind` (`hashed`, `uv.lock` or `unpinned`), `requirements_text`, `server_lock` (the server packages
-    that the role pins), `server_requirements` (the versions that it works with), `python`, `uv` (a path) and `uv_environment`.
+    in `source`), `requirements_kind` (`hashed`, `uv.lock` or `unpinned`), `requirements_text`, `requirements_extras` and
+    `requirements_groups` (of a project), `server_lock` (the server packages that the role pins), `server_requirements` (the
+    versions that it works with), `python`, `uv` (a path) and `uv_environment`.
     """
 
     def __init__(self, app: App, source: Path, order: dict) -> None:
@@ -93,12 +106,17 @@ class Builder:
         elif self.order["requirements_kind"] == "uv.lock":
             app_lock = self._uv(
                 "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate",
-                "--project", str(self.requirements.parent),
+                *self._chosen(), "--project", str(self.requirements.parent),
             )  # fmt: skip
         else:
             # A hashed list pins everything, so constraints add nothing; uv would look for their files.
             app_lock = re.sub(r"^(?:-c|--constraint)\b.*$", "", self.order["requirements_text"], flags=re.MULTILINE)
         return app_lock + "\n" + without_packages(self.order["server_lock"], set(packages_in(app_lock)))
+
+    def _chosen(self) -> list[str]:
+        """The extras and groups of the project, as uv's options."""
+        extras, groups = self.order["requirements_extras"], self.order["requirements_groups"]
+        return [*(f"--extra={extra}" for extra in extras), *(f"--group={group}" for group in groups)]
 
     def _resolve(self) -> str:
         """Resolve an unpinned list together with the server packages; the app's own choice of those wins.
@@ -116,7 +134,8 @@ class Builder:
                 give_to_app(self.app, path)
             return self._uv(
                 "pip", "compile", "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url",
-                "--python", self.order["python"], "--output-file", str(preferences), str(self.requirements), "-",
+                *self._chosen(), "--python", self.order["python"], "--output-file", str(preferences),
+                str(self.requirements), "-",
                 stdin="\n".join(wanted),
             )  # fmt: skip
 
@@ -142,7 +161,7 @@ class Builder:
         if result.returncode:
             raise Refused(
                 f"The Python environment of {self.app.name} can't be built: uv {arguments[0]} failed "
-                f"(Python {self.order['python']}, {self.order['requirements']}).",
+                f"(Python {self.order['python']}, {self.order['requirements']}).{advice_on(result.stderr)}",
                 details=self._redact("\n".join(result.stderr.splitlines()[-20:])),
             )
         return result.stdout
