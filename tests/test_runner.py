@@ -311,7 +311,7 @@ def test_every_scenario_is_a_stage_and_new_ones_come_first(tmp_path):
     ]
     (tmp_path / "tests/lab").mkdir(parents=True)
     assert "lab" in runner.known(Stages(), root=tmp_path)
-    assert set(runner.LONGEST_FIRST) == {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
+    assert set(runner.LONGEST_FIRST) - {"lab"} == {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
 
 
 def test_a_failed_scenario_is_explained(tmp_path):

@@ -25,8 +25,9 @@ LINTERS = {
 SIDE_BY_SIDE = ["--numprocesses=3", "--dist=loadfile"]
 # A test that hangs ends the run; its name and its stack are printed.
 HANGS = ["--max-worker-restart=0", "--override-ini=faulthandler_timeout=300", "--override-ini=faulthandler_exit_on_timeout=true"]
-# The longest first, so that no lane runs it alone at the end; scenarios not named here come before them.
-LONGEST_FIRST = ["release", "data", "default", "edge", "tls", "fleet", "full"]
+# The longest first, so that no lane runs it alone at the end; scenarios not named here come before them. The lab's tests reuse a
+# base image of data.
+LONGEST_FIRST = ["release", "data", "lab", "default", "edge", "fleet", "full", "tls"]
 # A lookup of ansible.builtin.password holds its lock for a moment; an older lock was left by a killed run.
 STALE_SECONDS = 60
 
@@ -67,13 +68,14 @@ def known(stages: Stages, everything: bool = True, root: Path = ROOT) -> dict[st
     }
     lint = {name: partial(stages.run, name, BIN / program, *options) for name, (program, *options) in LINTERS.items()}
     lint["lint/ansible"] = partial(ansible_lint, stages, everything)
-    lab = {"lab": partial(pytest, stages, "lab", python, "-vv", "tests/lab")} if (root / "tests/lab").is_dir() else {}
     names = [path.parent.name for path in root.glob("molecule/*/molecule.yml")]
     if not names:
         raise StageError("there is no molecule/*/molecule.yml")
-    names.sort(key=lambda name: (LONGEST_FIRST.index(name) if name in LONGEST_FIRST else -1, name))
-    scenarios = {f"molecule/{name}": partial(Scenario(name, root).run, stages) for name in names}
-    return {"unit": unit, "lint": lint, **{name: {name: job} for name, job in (lab | scenarios).items()}}
+    hosts = {name: {f"molecule/{name}": partial(Scenario(name, root).run, stages)} for name in names}
+    if (root / "tests/lab").is_dir():
+        hosts["lab"] = {"lab": partial(pytest, stages, "lab", python, "-vv", "tests/lab")}
+    order = sorted(hosts, key=lambda name: (LONGEST_FIRST.index(name) if name in LONGEST_FIRST else -1, name))
+    return {"unit": unit, "lint": lint, **{stage: {stage: job} for name in order for stage, job in hosts[name].items()}}
 
 
 def choose(stages: dict[str, Jobs], wanted: list[str], first: str | None) -> Jobs:
