@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from asgictl.app import App
-from asgictl.environment import Builder, normalized, packages_in, packages_of_uv_lock, without_packages
+from asgictl.environment import Builder
 from asgictl.errors import Refused
+from asgictl.pins import normalized, packages_in, packages_of_uv_lock, sorted_pins, without_packages
 
 LOCK = """\
 # made by a tool
@@ -173,7 +174,7 @@ def test_an_unpinned_list_is_resolved_with_the_server_packages_that_it_does_not_
     assert environment["PREFERRED"] == SERVER
 
 
-def test_a_uv_locks_packages_are_those_of_the_project_without_its_development_groups() -> None:
+def test_a_uv_locks_packages_are_those_of_the_project_with_the_extras_and_groups_that_are_named() -> None:
     lock = """
 [[package]]
 name = "shop"
@@ -181,6 +182,11 @@ source = { virtual = "." }
 dependencies = [{ name = "django" }]
 [package.dev-dependencies]
 dev = [{ name = "pytest" }]
+[package.optional-dependencies]
+s3 = [{ name = "boto3" }]
+[[package]]
+name = "boto3"
+version = "1.40"
 [[package]]
 name = "django"
 version = "5.2.8"
@@ -193,14 +199,70 @@ name = "pytest"
 version = "9.0"
 """
     assert packages_of_uv_lock(lock) == {"django": "5.2.8", "sqlparse": "0.5"}
+    chosen = packages_of_uv_lock(lock, extras=["s3"], groups=["dev"])
+    assert chosen == {"django": "5.2.8", "sqlparse": "0.5", "boto3": "1.40", "pytest": "9.0"}
 
 
-def test_a_uv_lock_is_exported_as_it_is(app: App, uv: Uv, source: Path) -> None:
+def test_a_uv_lock_is_installed_by_uv_itself_and_the_server_packages_after_it(app: App, uv: Uv, source: Path) -> None:
     (source / "uv.lock").touch()
     Builder(app, source, order(uv, requirements="uv.lock", requirements_kind="uv.lock")).build()
-    ((arguments, _, _),) = uv.calls("export")
+    ((arguments, _, environment),) = uv.calls("sync")
     assert "--frozen" in arguments
     assert arguments[arguments.index("--project") + 1] == str(source)
+    assert Path(environment["UV_PROJECT_ENVIRONMENT"]).parent == app.environments
+    ((_, installed, _),) = uv.calls("pip install")
+    assert packages_in(installed) == packages_in(SERVER)
+
+
+COMMIT = "0123456789" * 4
+UNHASHED = f"""
+-e ./packages/money
+tools @ git+https://git.example.org/tools@{COMMIT}
+-e git+https://git.example.org/more.git@{COMMIT}#egg=more
+./wheels/odd-1.0-py3-none-any.whl ; python_version > "3"
+"""
+
+
+def test_packages_without_hashes_are_those_of_a_commit_and_those_of_the_source() -> None:
+    pins = sorted_pins(LOCK + UNHASHED, "requirements.txt")
+    assert packages_in(pins.hashed) == packages_in(LOCK)
+    assert "--index-url https://packages.example.org/simple" in pins.hashed
+    assert pins.repositories == (
+        f"tools @ git+https://git.example.org/tools@{COMMIT}",
+        f"git+https://git.example.org/more.git@{COMMIT}#egg=more",
+    )
+    assert pins.folders == ("./packages/money", "./wheels/odd-1.0-py3-none-any.whl")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("django==5.2", "requirements.txt has hashes, but none for django==5.2: add its hashes"),
+        ("tools @ git+https://git.example.org/tools@main", "without a full commit"),
+        (f"tools @ git+https://git.example.org/tools@{COMMIT[:12]}", "without a full commit"),
+    ],
+)
+def test_a_package_that_may_be_another_one_tomorrow_is_refused(line: str, reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        sorted_pins(f"{LOCK}{line}\n", "requirements.txt")
+
+
+def test_packages_of_the_source_are_installed_from_a_copy_and_their_content_counts(app: App, uv: Uv, source: Path) -> None:
+    package = source / "packages/money"
+    package.mkdir(parents=True)
+    (package / "money.py").write_text("rate = 1")
+    mixed = order(uv, requirements_text=LOCK + "-e ./packages/money\n")
+    first, _ = Builder(app, source, mixed).build()
+    ((arguments, _, _),) = uv.calls("pip install")
+    assert not Path(arguments[-1]).is_relative_to(source), "a build may write beside its source"
+    assert Builder(app, source, mixed).build() == (first, False)
+    (package / "money.py").write_text("rate = 2")
+    assert Builder(app, source, mixed).build()[0] != first
+
+
+def test_a_package_that_the_source_lacks_is_named(app: App, uv: Uv, source: Path) -> None:
+    with pytest.raises(Refused, match=r"requirements.txt names ../elsewhere, which the source does not hold"):
+        Builder(app, source, order(uv, requirements_text=LOCK + "-e ../elsewhere\n")).build()
 
 
 def test_the_users_uv_settings_reach_uv(app: App, uv: Uv, source: Path) -> None:

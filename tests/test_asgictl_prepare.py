@@ -53,10 +53,19 @@ def staging(app: App, monkeypatch: pytest.MonkeyPatch) -> Release:
     return release
 
 
-def prepared(staging: Release, settings: str, *, env: dict[str, str] | None = None, **changes: object) -> list[str]:
+def prepared(
+    staging: Release, settings: str, *, env: dict[str, str] | None = None, gate_timeout: int = 60, **changes: object
+) -> list[str]:
     """Prepare the project with these settings after the usual ones; return what an operator is told."""
     (staging.directory / "src/shop/settings.py").write_text(SETTINGS + settings)
-    values = manifest(settings_module="shop.settings", project_dir=".", env=env or {}, worker_count=1, health_host="a")
+    values = manifest(
+        settings_module="shop.settings",
+        project_dir=".",
+        env=env or {},
+        worker_count=1,
+        health_host="a",
+        gate_timeout=gate_timeout,
+    )
     staging.__dict__["manifest"] = values
     return prepare(staging, order(staging.app, A, **changes))
 
@@ -158,3 +167,13 @@ def test_a_static_root_elsewhere_is_refused_before_anything_is_written(staging: 
     with pytest.raises(Refused, match="where the edge does not look"):
         prepared(staging, f"STATIC_ROOT = {str(tmp_path / 'www')!r}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_whose_import_hangs_is_named_when_its_time_is_up(staging: Release) -> None:
+    (staging.directory / "src/shop/asgi.py").write_text(
+        "import time\n\nprint('waiting for a service', flush=True)\ntime.sleep(600)\n"
+    )
+    with pytest.raises(Refused, match=r"shop.asgi:application was not imported within 1 s") as refused:
+        prepared(staging, "", gate_timeout=1)
+    assert "waiting for a service" in refused.value.details
+    assert "django_asgi_gate_timeout" in str(refused.value)

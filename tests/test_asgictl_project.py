@@ -131,7 +131,8 @@ def test_a_failure_elsewhere_is_the_projects_own() -> None:
         ({"static_url": "https://cdn.example.org/"}, {}, ""),
         ({"static_url": "/assets/"}, {"collectstatic": False}, ""),
         ({"static_url": "/assets/", "static_storage": REMOTE}, {}, ""),
-        ({"media_url": "/up/"}, {"media_url": ""}, ""),
+        ({"media_url": "/up/"}, {"media_url": ""}, "MEDIA_URL of the project is /up/, but the edge serves no uploads"),
+        ({"media_url": "/"}, {"media_url": ""}, ""),
     ],
 )
 def test_files_have_to_be_at_the_url_that_the_edge_serves(changes: dict, order: dict, expected: str) -> None:

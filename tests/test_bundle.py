@@ -416,7 +416,8 @@ def test_a_missing_source_is_refused(module: ModuleType, bundle: Callable, sourc
 def test_requirements_are_found_and_known_by_kind(
     module: ModuleType, tmp_path: Path, files: dict, wanted: str, found: str, kind: str, warns: bool
 ) -> None:
-    facts = module.requirements_of(write(tmp_path / "p", files), wanted)
+    project = write(tmp_path / "p", files)
+    facts = module.requirements_of(project, project, wanted)
     assert (facts["requirements"], facts["requirements_kind"]) == (found, kind)
     assert bool(facts["warnings"]) == warns
     assert "-r" not in facts["requirements_text"]
@@ -437,7 +438,8 @@ def test_included_requirements_are_put_in_their_places(module: ModuleType, tmp_p
 
 
 def test_the_warning_about_unpinned_packages_says_what_to_do(module: ModuleType, tmp_path: Path) -> None:
-    (warning,) = module.requirements_of(write(tmp_path / "p", {"requirements.txt": "django\n"}), "")["warnings"]
+    project = write(tmp_path / "p", {"requirements.txt": "django\n"})
+    (warning,) = module.requirements_of(project, project, "")["warnings"]
     assert "requirements.txt does not pin every package with a hash" in warning
     assert "uv pip compile --generate-hashes" in warning
 
@@ -450,7 +452,7 @@ def test_missing_requirements_are_refused_with_the_variable_that_helps(
     module: ModuleType, tmp_path: Path, wanted: str, said: str
 ) -> None:
     with pytest.raises(module.Unusable, match=f"{re.escape(said)}.*set django_asgi_requirements"):
-        module.requirements_of(write(tmp_path / "p", {"manage.py": ""}), wanted)
+        module.requirements_of(tmp_path, write(tmp_path / "p", {"manage.py": ""}), wanted)
 
 
 def test_the_gzip_header_holds_no_time(bundle: Callable, project: Path) -> None:
@@ -477,6 +479,12 @@ def test_a_python_that_the_project_does_not_accept_is_refused_before_anything_is
     assert f"{next(iter(files))} requires Python {accepted}, but web1 has 3.11.2" in str(refused.value)
     assert "web2" not in str(refused.value)
     assert "set django_asgi_python" in str(refused.value)
+
+
+def test_a_lock_may_lie_at_the_root_of_a_source_whose_manage_py_is_deeper(module, tmp_path: Path) -> None:
+    root = write(tmp_path / "p", {"uv.lock": "version = 1\n", "pyproject.toml": "", "backend/manage.py": ""})
+    facts = module.requirements_of(root, root / "backend", "")
+    assert (facts["requirements"], facts["requirements_kind"]) == ("../uv.lock", "uv.lock")
 
 
 @pytest.mark.parametrize("lock", ["poetry.lock", "pdm.lock", "Pipfile.lock"])

@@ -27,7 +27,7 @@ SIDE_BY_SIDE = ["--numprocesses=3", "--dist=loadfile"]
 HANGS = ["--max-worker-restart=0", "--override-ini=faulthandler_timeout=300", "--override-ini=faulthandler_exit_on_timeout=true"]
 # The longest first, so that no lane runs it alone at the end; scenarios not named here come before them. The lab's tests reuse a
 # base image of data.
-LONGEST_FIRST = ["release", "data", "lab", "default", "edge", "fleet", "full", "tls"]
+LONGEST_FIRST = ["release", "data", "lab", "default", "edge", "fleet", "full", "tls", "projects"]
 # A lookup of ansible.builtin.password holds its lock for a moment; an older lock was left by a killed run.
 STALE_SECONDS = 60
 

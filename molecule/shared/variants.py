@@ -10,7 +10,10 @@ SAMPLE = Path(__file__).resolve().parents[2] / "sample_app"
 BROKEN = {
     "import": ("config/asgi.py", "", "\nraise RuntimeError('broken on purpose')\n"),
     "health": ("showcase/health.py", "status=200 if ready else 503", "status=500"),
-    "hang": ("config/asgi.py", "", "\nimport time\ntime.sleep(600)\n"),
+    # gunicorn alone has its name in the first argument.
+    "start": ("config/asgi.py", "", "\nimport sys\nif 'gunicorn' in sys.argv[0]:\n    raise RuntimeError('broken on purpose')\n"),
+    "hanging-import": ("config/asgi.py", "", "\nimport time\ntime.sleep(600)\n"),
+    "hanging-start": ("config/asgi.py", "", "\nimport sys, time\nif 'gunicorn' in sys.argv[0]:\n    time.sleep(600)\n"),
     "websocket": (
         "showcase/consumers.py",
         "    async def receive(",

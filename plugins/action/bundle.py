@@ -153,7 +153,7 @@ def bundle(source: str, version: str, project_dir: str, requirements: str, place
         if not (project / "manage.py").is_file():
             raise Unusable(f"There is no manage.py in {project}: set django_asgi_project_dir to its directory.")
         require_python(directory, project, pythons)
-        facts = requirements_of(project, requirements)
+        facts = requirements_of(directory, project, requirements)
         buffer = io.BytesIO()
         sources = write_bundle(directory, buffer)
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()

@@ -1,5 +1,6 @@
 """A project's requirements as its files state them: Python's version, and the packages with their pins."""
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -19,15 +20,21 @@ class Unusable(Exception):
     """A source that can't be bundled; the text states why, where and what to do."""
 
 
-def requirements_of(project: Path, wanted: str) -> dict:
-    """Return the file that lists the app's packages, its kind, its text with its includes, and a warning if it pins nothing."""
-    name = wanted or next((name for name in REQUIREMENTS if (project / name).is_file()), "")
-    foreign = [lock for lock in FOREIGN_LOCKS if (project / lock).is_file()]
-    if Path(name).name in FOREIGN_LOCKS or (foreign and not wanted and name in ("", "pyproject.toml")):
-        lock = Path(name).name if Path(name).name in FOREIGN_LOCKS else foreign[0]
+def requirements_of(directory: Path, project: Path, wanted: str) -> dict:
+    """Return the file that lists the app's packages, its kind, its text with its includes, and a warning if it pins nothing.
+
+    `wanted` is its path in `project`, the directory of manage.py; without it, a file of a known name is looked for there and
+    then in the source's own `directory`.
+    """
+    if wanted:
+        name = wanted
+    else:
+        folders = dict.fromkeys((project, directory))
+        name = next((found for folder in folders if (found := _known_in(folder, project))), "")
+    if Path(name).name in FOREIGN_LOCKS:
         raise Unusable(
-            f"{lock} in {project} is a lock that only its own tool reads: write one beside it with "
-            f"'{FOREIGN_LOCKS[lock]}', and deploy that."
+            f"{name} in {project} is a lock that only its own tool reads: write one beside it with "
+            f"'{FOREIGN_LOCKS[Path(name).name]}', and deploy that."
         )
     if not name or not (project / name).is_file():
         missing = wanted or " or ".join(REQUIREMENTS)
@@ -45,6 +52,16 @@ def requirements_of(project: Path, wanted: str) -> dict:
         f"make a lock file with 'uv pip compile --generate-hashes'."
     )
     return facts | {"requirements_kind": "unpinned", "warnings": [warning]}
+
+
+def _known_in(folder: Path, project: Path) -> str:
+    """Return the file of a folder that lists the packages, as a path relative to `project`; empty if there is none.
+
+    A foreign lock counts for more than a pyproject.toml beside it, which lists the same packages without their versions.
+    """
+    names = [*REQUIREMENTS[:-1], *FOREIGN_LOCKS, REQUIREMENTS[-1]]
+    found = next((name for name in names if (folder / name).is_file()), "")
+    return found and os.path.relpath(folder / found, project)
 
 
 def hashed_text(lock: Path) -> str:

@@ -94,7 +94,7 @@ def test_an_interrupted_deploy_leaves_no_program_of_the_app_running(host, playbo
     text = (project / "manage.py").read_text()
     (project / "manage.py").write_text(f"import sys, time\nif sys.argv[1] == 'check':\n    time.sleep(3600)\n{text}")
     run = playbook.start("release", django_asgi_source=str(project))
-    running = "pgrep --full --uid sample 'venv/bin/python - WARNING'"
+    running = "pgrep --full --uid sample 'venv/bin/python -c .*asgictl_shared'"
     try:
         wait_until(lambda: host.run(running).rc == 0)
     finally:

@@ -49,13 +49,15 @@ def test_back_and_forward_again(playbook, watch):
 def test_a_broken_release_gets_no_traffic(how, playbook, watch, tmp_path):
     before, known = watch.live(), watch.host.check_output("asgictl releases")
     with watch.window(f"broken {how}"):
-        # Only the hanging release waits for the timeout; every other one fails earlier.
-        seconds = {"django_asgi_gate_timeout": 5} if how == "hang" else {}
+        # Only what hangs waits for the timeout; every other release fails earlier.
+        seconds = {"django_asgi_gate_timeout": 5} if how.startswith("hang") else {}
         output = playbook("release", fails=True, django_asgi_source=str(broken(tmp_path, how)), **seconds)
     reason = {
-        "import": "RuntimeError: broken on purpose",
+        "import": "config.asgi:application can't be imported",
+        "start": "RuntimeError: broken on purpose",
         "health": "the answer was 500",
-        "hang": "did not serve within 5 s",
+        "hanging-import": "config.asgi:application was not imported within 5 s",
+        "hanging-start": "did not serve within 5 s",
         "websocket": "WebSocket /ws/chat/",
         "dependencies": "no-such-package-of-ours",
     }[how]

@@ -71,10 +71,11 @@ class Conversation:
         self._deadline = deadline
         self._received = b""
 
-    def hear(self) -> dict:
-        """Return the program's next message; empty if it has ended. TimeoutExpired at the deadline."""
+    def hear(self, seconds: float | None = None) -> dict:
+        """Return the program's next message; empty if it has ended. TimeoutExpired after `seconds`, or at the deadline."""
+        deadline = min(self._deadline, time.monotonic() + seconds) if seconds else self._deadline
         while b"\n" not in self._received:
-            left = self._deadline - time.monotonic()
+            left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._messages], [], [], left)[0]:
                 raise subprocess.TimeoutExpired(self._process.args, 0)
             part = os.read(self._messages, 65536)
@@ -143,8 +144,10 @@ def talking(
 
 
 def _too_late(app: App, command: Sequence[str | Path], limit: float, output: str) -> Refused:
+    # A program's text may be an argument.
+    words = [str(word) for word in command[:4] if "\n" not in str(word)]
     return Refused(
-        f"'{' '.join(map(str, command[:4]))}' of {app.name} did not end within {limit:g} s and was stopped; "
+        f"'{' '.join(words)}' of {app.name} did not end within {limit:g} s and was stopped; "
         f"django_asgi_program_seconds sets the limit.",
         details="\n".join(output.splitlines()[-20:]),
     )

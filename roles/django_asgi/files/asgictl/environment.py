@@ -5,46 +5,16 @@ import json
 import os
 import re
 import tempfile
-import tomllib
 from pathlib import Path
 
 from asgictl.app import App, own_by_root, remove_tree, sync, write_atomically
 from asgictl.as_app import as_app, give_to_app
 from asgictl.errors import Refused
+from asgictl.pins import Pins, normalized, packages_in, sorted_pins, without_packages
 
 UV = "/usr/local/lib/uv/bin/uv"
 COMPLETE = ".complete"
 INTERPRETER_SECONDS = 60
-
-
-def normalized(name: str) -> str:
-    """A package name as the package index compares it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def packages_in(lock: str) -> dict[str, str]:
-    """The packages that a requirements text pins with ==, as {normalized name: version}."""
-    pins = re.findall(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*==\s*([^\s;\\]+)", lock, flags=re.MULTILINE)
-    return {normalized(name): version for name, version in pins}
-
-
-def packages_of_uv_lock(text: str) -> dict[str, str]:
-    """The packages that a uv.lock pins for the project, as {name: version}, without development groups."""
-    packages = {package["name"]: package for package in tomllib.loads(text).get("package", [])}
-    wanted = [name for name, package in packages.items() if package.get("source", {}).keys() & {"editable", "virtual"}]
-    roots, found = set(wanted), {}
-    while wanted:
-        package = packages[wanted.pop()]
-        if package["name"] not in roots:
-            found[normalized(package["name"])] = package.get("version", "")
-        wanted += [needed["name"] for needed in package.get("dependencies", []) if normalized(needed["name"]) not in found]
-    return found
-
-
-def without_packages(lock: str, names: set[str]) -> str:
-    """The hashed requirements text `lock` without the packages `names` (each entry goes up to the next one)."""
-    entries = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
-    return "".join(entry for entry in entries if not packages_in(entry).keys() & names)
 
 
 def advice_on(output: str) -> str:
@@ -78,8 +48,13 @@ class Builder:
         """Build the environment if it is missing; return its digest and whether it was built now."""
         self.app.cache_directory.mkdir(parents=True, exist_ok=True)
         give_to_app(self.app, self.app.cache_directory)
-        lock = self._lock()
-        digest = hashlib.sha256(json.dumps([self._interpreter(), lock]).encode()).hexdigest()[:12]
+        pins = self._pins()
+        # The app's own pins win over the role's.
+        server = without_packages(self.order["server_lock"], set(packages_in(pins.hashed)))
+        lock = f"{pins.hashed}\n{server}"
+        folders = {path: self._digest(path) for path in pins.folders}
+        named = [self._interpreter(), lock, *([pins.repositories, folders] if pins.repositories or folders else [])]
+        digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:12]
         directory = self.app.environments / digest
         if (directory / COMPLETE).exists():
             return digest, False
@@ -87,31 +62,71 @@ class Builder:
         directory.mkdir()
         give_to_app(self.app, directory)
         self._uv("venv", "--quiet", "--allow-existing", "--python", self.order["python"], str(directory))
-        self._uv(
-            "pip", "sync", "--quiet", "--python", str(directory / "bin/python"), "--require-hashes",
-            "--compile-bytecode", "--link-mode", "copy", "-", stdin=lock,
-        )  # fmt: skip
+        self._install(directory, pins, server)
         # From here on the app can run its environment but not change it.
         own_by_root(directory)
-        write_atomically(directory / "requirements.lock", lock)
+        write_atomically(directory / "requirements.lock", "\n".join([lock, *pins.repositories, *pins.folders]))
         # What is marked as complete must be complete after a power cut too.
         sync(directory)
         write_atomically(directory / COMPLETE, "")
         return digest, True
 
-    def _lock(self) -> str:
-        """Everything to install, each package with its hashes; the app's own pins win over the role's."""
+    def _install(self, directory: Path, pins: Pins, server: str) -> None:
+        """Install everything into the empty environment in `directory`."""
+        quietly = ("--quiet", "--python", str(directory / "bin/python"), "--compile-bytecode", "--link-mode", "copy")
+        if self.order["requirements_kind"] == "uv.lock":
+            # uv knows which of several indexes each package is from.
+            self._uv(
+                "sync", *quietly, "--frozen", "--no-dev", "--inexact", "--no-install-workspace", "--no-install-local",
+                *self._chosen(), "--project", str(self.requirements.parent),
+                UV_PROJECT_ENVIRONMENT=str(directory),
+            )  # fmt: skip
+            self._uv("pip", "install", *quietly, "--no-deps", "--require-hashes", "--requirements", "-", stdin=server)
+        else:
+            self._uv("pip", "sync", *quietly, "--require-hashes", "-", stdin=f"{pins.hashed}\n{server}")
+            if pins.repositories:
+                self._uv("pip", "install", *quietly, "--no-deps", *pins.repositories)
+        with tempfile.TemporaryDirectory(dir=self.app.cache_directory) as scratch:
+            give_to_app(self.app, Path(scratch))
+            for number, path in enumerate(pins.folders):
+                # A build may write beside its source.
+                copy = str(Path(scratch, str(number)))
+                copied = as_app(self.app, ["cp", "--recursive", self._folder(path), copy], cwd=self.source, env={})
+                if copied.returncode:
+                    raise Refused(f"{path} can't be copied to be installed.", details=copied.stderr)
+                self._uv("pip", "install", *quietly, "--no-deps", copy)
+
+    def _folder(self, path: str) -> Path:
+        """The place of a package in the source; Refused if the source lacks it."""
+        place = (self.source / path.removeprefix("file://")).resolve()
+        if not place.exists():
+            raise Refused(
+                f"{self.order['requirements']} names {path}, which the source does not hold: django_asgi_source has to be the "
+                f"directory that holds both, with django_asgi_project_dir for that of manage.py."
+            )
+        return place
+
+    def _digest(self, path: str) -> str:
+        """A digest of a package in the source, because another content is another environment."""
+        place, found = self._folder(path), hashlib.sha256()
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if file.is_file():
+                found.update(f"{file.relative_to(place.parent)}\0".encode() + file.read_bytes())
+        return found.hexdigest()
+
+    def _pins(self) -> Pins:
+        """Everything that the app itself wants installed."""
         if self.order["requirements_kind"] == "unpinned":
-            app_lock = self._resolve()
+            text = self._resolve()
         elif self.order["requirements_kind"] == "uv.lock":
-            app_lock = self._uv(
+            text = self._uv(
                 "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate",
                 *self._chosen(), "--project", str(self.requirements.parent),
             )  # fmt: skip
         else:
             # A hashed list pins everything, so constraints add nothing; uv would look for their files.
-            app_lock = re.sub(r"^(?:-c|--constraint)\b.*$", "", self.order["requirements_text"], flags=re.MULTILINE)
-        return app_lock + "\n" + without_packages(self.order["server_lock"], set(packages_in(app_lock)))
+            text = re.sub(r"^(?:-c|--constraint)\b.*$", "", self.order["requirements_text"], flags=re.MULTILINE)
+        return sorted_pins(text, self.order["requirements"])
 
     def _chosen(self) -> list[str]:
         """The extras and groups of the project, as uv's options."""
@@ -145,8 +160,11 @@ class Builder:
         version = as_app(self.app, [found, "-VV"], cwd=self.source, env={}, seconds=INTERPRETER_SECONDS).stdout.strip()
         return f"{found} {version}"
 
-    def _uv(self, *arguments: str, stdin: str = "") -> str:
-        """Run uv as the app's user, because a package's build code must not run as root; return what it printed."""
+    def _uv(self, *arguments: str, stdin: str = "", **settings: str) -> str:
+        """Run uv as the app's user, because a package's build code must not run as root; return what it printed.
+
+        `settings` are further environment variables.
+        """
         variables = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.app.cache_directory),
@@ -156,6 +174,7 @@ class Builder:
             "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
             **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
             **self.order["uv_environment"],
+            **settings,
         }
         result = as_app(self.app, [self.order["uv"], *arguments], cwd=self.source, env=variables, stdin=stdin)
         if result.returncode:

@@ -4,7 +4,7 @@ import difflib
 import json
 
 from asgictl.app import App
-from asgictl.environment import packages_in, packages_of_uv_lock
+from asgictl.pins import packages_in, packages_of_uv_lock
 from asgictl.release import Release
 from asgictl.systemd import Instance
 
@@ -39,11 +39,17 @@ def outline(release: Release, packages_known: bool) -> list[str]:
 
 def outline_of_order(order: dict, packages_known: bool, secrets: dict[str, str]) -> list[str]:
     """The same for a release that is not on the host yet; it marks a secret that differs from the one in `secrets`."""
-    read = packages_of_uv_lock if order["requirements_kind"] == "uv.lock" else packages_in
-    packages = packages_in(order["server_lock"]) | read(order["requirements_text"]) if packages_known else {}
+    packages = packages_in(order["server_lock"]) | _own_packages(order) if packages_known else {}
     notes = {name: " (another value)" if secrets.get(name, value) != value else "" for name, value in order["secrets"].items()}
     files = order["files"] | {f"unit {kind}": text for kind, text in order["units"].items() if text}
     return _lines(order["sources"], packages, order["manifest"], notes, files)
+
+
+def _own_packages(order: dict) -> dict[str, str]:
+    """The packages that the app itself names."""
+    if order["requirements_kind"] == "uv.lock":
+        return packages_of_uv_lock(order["requirements_text"], order["requirements_extras"], order["requirements_groups"])
+    return packages_in(order["requirements_text"])
 
 
 def _label(app: App, unit: str) -> str:

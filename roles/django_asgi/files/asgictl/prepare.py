@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 from asgictl import project
@@ -73,7 +74,15 @@ def _prepare(staging: Release, order: dict, layout: Layout, program: Conversatio
             f"Release {staging.id} failed manage.py check --deploy.",
             details=staging.redact("\n".join(serious)),
         )
-    if "imported" not in program.hear():
+    try:
+        imported = program.hear(seconds=staging.manifest["gate_timeout"])
+    except subprocess.TimeoutExpired:
+        raise Refused(
+            f"{order['module']} was not imported within {staging.manifest['gate_timeout']} s in release {staging.id}; "
+            f"django_asgi_gate_timeout sets the limit.",
+            details=staging.redact("\n".join(program.output().splitlines()[-MOST_LINES:])),
+        ) from None
+    if "imported" not in imported:
         raise _failed(
             staging, program, f"{order['module']} can't be imported in release {staging.id}; django_asgi_module names it"
         )

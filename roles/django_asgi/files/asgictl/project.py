@@ -142,6 +142,11 @@ def _addresses(facts: dict, order: dict) -> Iterator[Finding]:
                 f"django_asgi_{name.lower()} to {found}, or {name} to {url}.",
                 fatal=True,
             )
+    if facts["media_root"] and not order["media_url"] and not remote["MEDIA_URL"] and facts["media_url"] not in ("", "/"):
+        yield Finding(
+            f"MEDIA_URL of the project is {facts['media_url']}, but the edge serves no uploads: set django_asgi_media_url to that, "
+            f"unless the project serves them itself."
+        )
 
 
 def _several_workers(facts: dict, manifest: dict) -> Iterator[Finding]:

@@ -1,0 +1,74 @@
+"""A project that keeps everything in its source, as a tutorial leaves it: deployed as it is, and again."""
+
+import json
+
+import pytest
+from outside import ROOT, Playbooks, Site
+
+testinfra_hosts = ["ansible://bookworm", "ansible://trixie"]
+STATE = "/var/lib/rooms"
+
+
+@pytest.fixture(scope="module")
+def site(variables) -> Site:
+    """The site of the project on the host at hand."""
+    return Site(variables["lab_http_port"], "rooms.test")
+
+
+@pytest.fixture(scope="session")
+def redeployed(request, copied) -> str:
+    """The output of the deploy of a change of the code, after a visitor has left something; run once, on both hosts."""
+    playbook = Playbooks(request.config.getoption("--ansible-inventory"), "app")
+    project = copied("rooms")
+    views = project / "chat/views.py"
+    views.write_text(views.read_text().replace("<h1>Rooms</h1>", "<h1>More rooms</h1>"))
+    return playbook("deploy", django_asgi_source=str(project))
+
+
+def test_its_page_finds_its_styles(site):
+    page = site.get("/")
+    assert "<h1>" in page.text
+    style = site.get(page.text.partition('href="')[2].partition('"')[0])
+    assert (style.status_code, style.headers["Content-Type"]) == (200, "text/css")
+
+
+def test_a_room_hears_what_is_said_in_it(site):
+    with site.websocket("/ws/rooms/kitchen/") as socket:
+        socket.send(json.dumps({"text": "tea?"}))
+        assert json.loads(socket.recv(timeout=30)) == {"room": "kitchen", "text": "tea?"}
+
+
+def test_what_the_repository_had_among_the_uploads_is_served(site):
+    assert site.get("/media/welcome.txt").text == "Read me first.\n"
+
+
+def test_what_visitors_leave_outlives_the_release(site, host, request):
+    before = site.release()
+    upload = site.post("/upload/", content=b"keep me").json()["url"]
+    host.check_output(
+        "asgictl --app rooms manage shell -c \"from django.contrib.auth.models import User; User.objects.create(username='ann')\""
+    )
+    assert "1 users" in site.get("/").text
+    request.getfixturevalue("redeployed")
+    page = site.get("/")
+    assert "<h1>More rooms</h1>" in page.text
+    assert "1 users" in page.text, "manage.py and the site use the same database, and so does the next release"
+    assert site.get(upload).text == "keep me"
+    assert site.release() != before
+    assert host.file(f"{STATE}/logs/rooms.log").content_string.count("somebody looks at the rooms") >= 2
+
+
+def test_a_deploy_and_inspect_warn_of_what_two_workers_do_not_share(host, redeployed):
+    warning = "The channel layer default is in memory"
+    assert warning in redeployed
+    assert warning in host.check_output("asgictl --app rooms inspect")
+
+
+def test_a_release_can_be_rolled_back(site, host, redeployed):
+    host.check_output("asgictl --app rooms rollback")
+    assert "<h1>Rooms</h1>" in site.get("/").text
+    assert "1 users" in site.get("/").text
+
+
+def test_nothing_was_written_into_the_source():
+    assert not (ROOT / "molecule/projects/rooms/db.sqlite3").exists()
