@@ -33,6 +33,7 @@ class Systemd:
         self.states: dict[str, str] = {}
         self.transient: dict[str, tuple[str, ...]] = {}
         self.connections: Counter = Counter()
+        self.restarts: Counter = Counter()
         self.main_pid: dict[str, int] = {}
         self.journal = "the last line of the journal"
         self.fails: set[str] = set()
@@ -58,14 +59,15 @@ class Systemd:
             return json.dumps([{"unit": unit, "active": self.states[unit]} for unit in there])
         sys.audit("fake_host.systemctl", verb, *units)
         for unit in units:
-            if verb == "start" or (verb == "enable" and "--now" in arguments):
+            if verb in ("start", "restart") or (verb == "enable" and "--now" in arguments):
                 self._start(unit, check)
             elif verb == "stop" or (verb == "disable" and "--now" in arguments):
                 self._stop(unit)
         return ""
 
     def _show(self, name: str, unit: str) -> str:
-        values = {"ActiveState": self.states.get(unit, "inactive"), "SubState": "", "NRestarts": "0", "InvocationID": ""}
+        values = {"ActiveState": self.states.get(unit, "inactive"), "SubState": "", "InvocationID": ""}
+        values |= {"NRestarts": str(self.restarts[unit]), "NextElapseUSecRealtime": "Sat 2026-11-28 00:00:00 UTC"}
         return {**values, "MainPID": str(self.main_pid.get(unit, 0))}[name]
 
     def _start(self, unit: str, check: bool) -> None:

@@ -19,7 +19,7 @@ from asgictl.plan import plan
 from asgictl.text import duration
 from fake_host import A, B, C, Systemd, deploy, manifest, put_release
 
-OPERATOR_COMMANDS = ("status", "releases", "inspect", "rollback", "logs", "maintenance", "manage", "metrics")
+OPERATOR_COMMANDS = ("status", "releases", "inspect", "rollback", "logs", "maintenance", "manage", "run", "metrics")
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -274,9 +274,9 @@ def test_rollback_during_a_deploy_says_how_to_take_over(busy: App, run: Run) -> 
 def test_logs_hands_its_arguments_to_journalctl(run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
     executed = []
     monkeypatch.setattr(os, "execvp", lambda program, command: executed.append(command))
-    monkeypatch.setattr(cli, "run_manage", lambda *_: "")
+    monkeypatch.setattr(cli, "run_as_app", lambda *_: "")
     run("--app", "shop", "logs", *arguments)
-    assert executed[0] == ["journalctl", "--unit=shop@*", "--unit=shop-*@*", *arguments]
+    assert executed[0] == ["journalctl", "--unit=shop@*", "--unit=shop.*", *arguments]
 
 
 def test_manage_runs_in_the_live_releases_environment(busy: App, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,7 +403,8 @@ def plan_order(**changes: object) -> dict:
         "release": B,
         "manifest": manifest(),
         "files": {"gunicorn.conf.py": "timeout = 30\n"},
-        "units": {"socket": "[Socket]\n", "service": "[Service]\n", "celery": "", "beat": ""},
+        "units": {"socket": "[Socket]\n", "service": "[Service]\n"},
+        "timers": {},
         "secrets": {"PASSWORD": "correct horse"},
         "sources": {"manage.py": "0123456789abcdef"},
         "requirements_kind": "hashed",
@@ -422,6 +423,7 @@ def test_a_plan_shows_what_would_change_and_no_secret(app: App, systemd: Systemd
         requirements_text="django==5.2.9 --hash=sha256:00\n",
         files={"gunicorn.conf.py": "timeout = 60\n"},
         units={"socket": "[Socket]\n", "service": "[Service]\nNice=5\n", "celery": "[Service]\n"},
+        timers={"tidy": "OnCalendar=daily\n"},
     )
     planned = plan(app, changed)
     lines = planned["diff"]["prepared"].splitlines()
@@ -430,6 +432,7 @@ def test_a_plan_shows_what_would_change_and_no_secret(app: App, systemd: Systemd
         "-package django 5.2.8", "+package django 5.2.9", "-variable COLOUR=blue", "+variable COLOUR=red",
         "+secret TOKEN", "+setting workers=4", "+file manage.py fedcba987654", "+gunicorn.conf.py: timeout = 60",
         "+secret PASSWORD (another value)", "+unit service: Nice=5", "+unit celery: [Service]",
+        "+timer tidy: OnCalendar=daily",
     ):  # fmt: skip
         assert line in lines
     assert "horse" not in planned["diff"]["prepared"]

@@ -366,7 +366,7 @@ def test_nobody_waits_for_a_celery_worker_of_the_old_release(app: App, systemd: 
     deploy(app, B)
     put_jobs(app, A)
     systemd.let_retire()
-    systemd.states[f"shop-celery@{A}.service"] = "deactivating"
+    systemd.states[f"shop.celery@{A}.service"] = "deactivating"
     assert Deploy(app, "any").wait_for_retired(0) == {"changed": False}
 
 
@@ -455,17 +455,17 @@ def beats(systemd: Systemd) -> set[str]:
     return {
         unit.partition("@")[2].partition(".")[0]
         for unit, state in systemd.states.items()
-        if "-beat@" in unit and state == "active"
+        if ".beat@" in unit and state == "active"
     }
 
 
 def put_jobs(app: App, release: str) -> None:
     """Give a release the units of a worker and a beat."""
     for kind in ("celery", "beat"):
-        (app.units / f"shop-{kind}@{release}.service").touch()
+        (app.units / f"shop.{kind}@{release}.service").touch()
 
 
-def deploy_with_jobs(app: App, release: str, beat: bool = True) -> dict:
+def deploy_with_jobs(app: App, release: str, leader: bool = True) -> dict:
     """Deploy a release that has Celery."""
     steps = Deploy(app, release)
     steps.begin(release, "ann@laptop")
@@ -473,7 +473,7 @@ def deploy_with_jobs(app: App, release: str, beat: bool = True) -> dict:
     put_jobs(app, release)
     steps.ready(release)
     steps.switch(release)
-    return steps.commit(release, beat=beat)
+    return steps.commit(release, leader=leader)
 
 
 def test_beat_survives_a_rollback_and_is_one_at_any_time(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,7 +484,7 @@ def test_beat_survives_a_rollback_and_is_one_at_any_time(app: App, systemd: Syst
     assert beats(systemd) == {B}
     rolled_back(app)
     assert beats(systemd) == {A}
-    deploy_with_jobs(app, A, beat=False)
+    deploy_with_jobs(app, A, leader=False)
     assert beats(systemd) == set(), "it has moved to another host"
     rolled_back(app, B)
     assert beats(systemd) == set()
@@ -502,20 +502,20 @@ def test_a_worker_that_does_not_answer_fails_the_deploy_before_any_traffic(
     put_jobs(app, B)
     steps = Deploy(app, "second")
     steps.begin(B, "ann@laptop")
-    with pytest.raises(Refused, match=rf"shop-celery@{B}.service does not answer"):
+    with pytest.raises(Refused, match=rf"shop.celery@{B}.service does not answer"):
         steps.ready(B)
     assert app.live() == A
     steps.abort("The worker does not answer.")
-    assert (beats(systemd), systemd.states[f"shop-celery@{A}.service"]) == ({A}, "active")
+    assert (beats(systemd), systemd.states[f"shop.celery@{A}.service"]) == ({A}, "active")
 
 
 def test_nobody_waits_for_a_worker_that_still_ends_its_tasks(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "_answers", lambda release: release.id != A)
     put_release(app, A)
     put_jobs(app, A)
-    systemd.states[f"shop-celery@{A}.service"] = "deactivating"
+    systemd.states[f"shop.celery@{A}.service"] = "deactivating"
     began = time.monotonic()
-    jobs.start_worker(Release(app, A), timeout=600)
+    jobs.start_jobs(Release(app, A), timeout=600)
     assert time.monotonic() - began < 60
 
 
@@ -554,6 +554,7 @@ def order(app: App, release: str, **changes: object) -> dict:
         "manifest": manifest(),
         "files": {"gunicorn.conf.py": "timeout = 30\n"},
         "units": {"service": "[Service]\n", "socket": "[Socket]\n"},
+        "timers": {},
         "secrets": {"PASSWORD": "correct horse"},
         "sources": {},
         "bundle": str(bundle),
@@ -817,7 +818,7 @@ def test_units_of_a_release_that_is_gone_are_taken_away_by_the_next_deploy(app: 
 
 def test_files_of_killed_writes_are_taken_away_and_another_apps_are_not(app: App, systemd: Systemd) -> None:
     deploy(app, A)
-    mine = [app.home / ".live.41", app.units / f".shop@{B}.service.42", app.units / f".shop-celery@{B}.service.43"]
+    mine = [app.home / ".live.41", app.units / f".shop@{B}.service.42", app.units / f".shop.celery@{B}.service.43"]
     other = app.units / f".shop-2@{B}.service.44"
     for file in (*mine, other):
         file.touch()

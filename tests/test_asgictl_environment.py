@@ -50,6 +50,7 @@ elif command == ["python", "find"]:
     print(sys.executable)
 elif command == ["pip", "compile"] or command[0] == "export":
     print("django==5.2.8 \\\\\\n    --hash=sha256:33")
+    print(os.environ.get("EXPORTED", ""))
 """
 
 
@@ -258,6 +259,15 @@ def test_packages_of_the_source_are_installed_from_a_copy_and_their_content_coun
     assert Builder(app, source, mixed).build() == (first, False)
     (package / "money.py").write_text("rate = 2")
     assert Builder(app, source, mixed).build()[0] != first
+
+
+def test_a_uv_locks_paths_start_at_the_lock(app: App, uv: Uv, source: Path) -> None:
+    (source / "packages/money").mkdir(parents=True)
+    (source / "backend").mkdir()
+    (source / "uv.lock").touch()
+    locked = order(uv, requirements="../uv.lock", requirements_kind="uv.lock", uv_environment={"EXPORTED": "-e ./packages/money"})
+    assert Builder(app, source / "backend", locked).build()[1]
+    assert len(uv.calls("pip install")) == 2
 
 
 def test_a_package_that_the_source_lacks_is_named(app: App, uv: Uv, source: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from asgictl import metrics as module
 from asgictl.app import App
 from asgictl.deploy import Deploy
+from asgictl.jobs import note_end
 from asgictl.metrics import FAMILIES, Sample, exposition, metrics
 from fake_host import A, B, C, Systemd, deploy, put_release
 
@@ -160,6 +161,8 @@ def test_each_family_is_announced_once_and_holds_together(app: App, systemd: Sys
     for release in (A, B):
         systemd.connections[release] = 1
         deploy(app, release)
+    (app.units / "shop.tidy.timer").touch()
+    note_end(app, "tidy")
     lines = metrics([app, App("blog", app.root)]).splitlines()
     heads = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert heads == [line.split()[2] for line in lines if line.startswith("# HELP")]

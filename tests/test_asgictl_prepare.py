@@ -94,6 +94,7 @@ MEDIA_URL = "/media/"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
 """,
             shared_paths=["private"],
+            media_url="/media/",
         )
         == []
     )

@@ -160,7 +160,7 @@ def test_migrations_since_a_release_are_those_of_the_deploys_after_it() -> None:
 
 def test_the_record_is_read_as_it_was_written(app: App) -> None:
     attempt = Attempt("token", "ann@laptop", "deploy", C, B, 5, 6, 60, Phase.READY, "ready", ("shop.0002_price",))
-    state = replace(after(A, B), attempt=attempt, beat=True)
+    state = replace(after(A, B), attempt=attempt, leader=True)
     for release in (A, B):
         put_release(app, release)
     assert save(app, state) == load(app) == state

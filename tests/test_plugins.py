@@ -275,25 +275,25 @@ def test_a_traceback_of_asgictl_is_a_failure_that_names_the_step(module: Callabl
 
 
 # --- The fleet ------------------------------------------------------------------------------------------------------
-def reported(live: str = "b", *order: str, previous: str | None = "a", serves: bool = True, beat: bool = False) -> dict:
+def reported(live: str = "b", *order: str, previous: str | None = "a", serves: bool = True, leader: bool = False) -> dict:
     """Return what a host reports; short names are enough here."""
-    return {"live": live, "order": list(order or ("a", "b")), "previous": previous, "serves": serves, "beat": beat}
+    return {"live": live, "order": list(order or ("a", "b")), "previous": previous, "serves": serves, "leader": leader}
 
 
 @pytest.mark.parametrize(
-    ("fleet", "releases", "beat_host", "behind"),
+    ("fleet", "releases", "leader", "behind"),
     [
         ({"web1": reported(), "web2": reported()}, {"web1": "b", "web2": "b"}, "", []),
         ({"web1": reported(), "web2": reported()}, {"web1": "b", "web2": "c"}, "", ["web2"]),
         ({"web1": reported("b"), "web2": reported("c")}, {"web1": "b", "web2": "c"}, "", []),
         ({"web1": reported(), "web2": reported(serves=False)}, {"web1": "b", "web2": "b"}, "", ["web2"]),
-        ({"web1": reported(beat=True), "web2": reported()}, {"web1": "b", "web2": "b"}, "web1", []),
-        ({"web1": reported(beat=True), "web2": reported()}, {"web1": "b", "web2": "b"}, "web2", ["web1", "web2"]),
+        ({"web1": reported(leader=True), "web2": reported()}, {"web1": "b", "web2": "b"}, "web1", []),
+        ({"web1": reported(leader=True), "web2": reported()}, {"web1": "b", "web2": "b"}, "web2", ["web1", "web2"]),
     ],
-    ids=["all-is-done", "another-release", "hosts-that-differ", "one-is-down", "beat-is-there", "beat-moves"],
+    ids=["all-is-done", "another-release", "hosts-that-differ", "one-is-down", "leader-is-there", "leader-moves"],
 )
-def test_hosts_are_behind_with_another_release_or_beat(plugin: Callable, fleet, releases, beat_host, behind) -> None:
-    assert plugin("filter/django_asgi.py").hosts_behind(fleet, releases, beat_host) == behind
+def test_hosts_are_behind_with_another_release_or_leader(plugin: Callable, fleet, releases, leader, behind) -> None:
+    assert plugin("filter/django_asgi.py").hosts_behind(fleet, releases, leader) == behind
 
 
 @pytest.mark.parametrize(
@@ -342,3 +342,45 @@ def test_the_key_of_the_first_host_with_a_release_names_the_fleets_releases(plug
 def test_a_package_counts_as_installed_only_when_dpkg_says_so(plugin: Plugin) -> None:
     output = "openssl installed\ncertbot config-files\nnginx half-installed\n"
     assert plugin("action/packages.py").installed(output) == {"openssl"}
+
+
+# --- What runs beside the web service -------------------------------------------------------------------------------
+PROGRAMS = "/opt/shop/releases/%i/venv/bin"
+NO_CELERY = {"app": ""}
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("manage.py runworker mail", f"{PROGRAMS}/python manage.py runworker mail"),
+        ("dramatiq tasks --processes 2", f"{PROGRAMS}/dramatiq tasks --processes 2"),
+        ("/usr/bin/env true", "/usr/bin/env true"),
+        ("rq worker 'two words' 100% $HOME", f'{PROGRAMS}/rq worker "two words" 100%% "$$HOME"'),
+        (r'huey "a \"quote\" and a \\"', rf'{PROGRAMS}/huey "a \"quote\" and a \\"'),
+    ],
+)
+def test_a_command_reaches_its_program_as_it_is_written(plugin: Callable, command: str, line: str) -> None:
+    (job,) = plugin("filter/django_asgi.py").jobs([{"name": "a", "command": command}], [], PROGRAMS, NO_CELERY)
+    assert job["command"] == line
+
+
+def test_several_processes_of_a_kind_are_numbered(plugin: Callable) -> None:
+    processes = [
+        {"name": "mail", "command": "x", "number": "2", "stop_seconds": 5},
+        {"name": "bot", "command": "x", "hosts": "one"},
+    ]
+    found = plugin("filter/django_asgi.py").jobs(processes, [], PROGRAMS, NO_CELERY)
+    assert [(job["name"], job["on"], job["stop_seconds"]) for job in found] == [
+        ("mail-1", "all", 5),
+        ("mail-2", "all", 5),
+        ("bot", "one", 30),
+    ]
+
+
+@pytest.mark.parametrize(("queues", "expected"), [([], False), (["mail", "slow"], True)])
+def test_celery_is_two_jobs_and_gets_queues_only_if_they_are_named(plugin: Callable, queues: list[str], expected: bool) -> None:
+    celery = {"app": "config", "name": "shop", "concurrency": 2, "queues": queues, "stop_seconds": 60, "log_level": "info"}
+    worker, beat = plugin("filter/django_asgi.py").jobs([], [], PROGRAMS, celery | {"beat": True})
+    assert (worker["name"], worker["on"], beat["name"], beat["on"]) == ("celery", "all", "beat", "one")
+    assert (" --queues mail,slow " in worker["command"]) == expected
+    assert len(plugin("filter/django_asgi.py").jobs([], [], PROGRAMS, celery | {"beat": False})) == 1

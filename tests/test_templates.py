@@ -232,7 +232,7 @@ def summary(workers: object) -> list[str]:
         "web2": {"worker_count": 1, "worker_count_why": "1 of 160 MiB each fit in 500 MiB beside 256 MiB for the rest"},
     }
     names = ("web1", "web2", "web3")
-    reported = {"serves": False, "live": None, "beat": False}
+    reported = {"serves": False, "live": None, "leader": False}
     hosts = {name: {"__django_asgi_host": reported, "__django_asgi_release": "a" * 12} for name in names}
     hosts |= {name: hosts[name] | {"__django_asgi_staged": answer} for name, answer in staged.items()}
     given = {"ansible_play_hosts": list(hosts), "hostvars": hosts, "django_asgi_workers": workers}

@@ -4,6 +4,8 @@ import hashlib
 import hmac
 import json
 
+from ansible_collections.django_asgi.site.plugins.module_utils.django_asgi import jobs
+
 
 def release_name(parts, secrets, key):
     """Return the name of a release: a digest of its parts and secrets.
@@ -17,16 +19,16 @@ def release_name(parts, secrets, key):
     return hashlib.sha256(public + private.encode()).hexdigest()[:12]
 
 
-def hosts_behind(fleet, releases, beat_host):
+def hosts_behind(fleet, releases, leader):
     """Return the names of the hosts on which a deploy has something to do.
 
     `fleet` is what each host has reported, `releases` the release that each should have (heterogeneous hosts have different
-    ones), both by host name; `beat_host` is the host that should run the fleet's beat, empty for none.
+    ones), both by host name; `leader` is the host that should run what runs once in the fleet, empty for none.
     """
     return [
         name
         for name, host in fleet.items()
-        if not host["serves"] or host["live"] != releases[name] or host["beat"] != (name == beat_host)
+        if not host["serves"] or host["live"] != releases[name] or host["leader"] != (name == leader)
     ]
 
 
@@ -87,5 +89,5 @@ class FilterModule:
 
     def filters(self):
         """The filters by name."""
-        functions = (release_name, hosts_behind, fleet_key, way_back, deploy_warnings)
+        functions = (release_name, hosts_behind, fleet_key, way_back, deploy_warnings, jobs)
         return {function.__name__: function for function in functions}

@@ -1,8 +1,9 @@
-"""Rules between the variables of the role django_asgi."""
+"""The variables of the role django_asgi: rules between them, and what runs beside the web service."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from ansible_collections.django_asgi.site.plugins.module_utils.rules import Faul
 RESERVED = ("DJANGO_SETTINGS_MODULE", "STATIC_ROOT", "STATE_DIRECTORY", "APP_RELEASE", "WEB_CONCURRENCY")
 MOST_WORKERS = 128
 SHORTEST_SECRET = 4
+STOP_SECONDS = 30
+TIMER_SECONDS = 3600
+# Names of jobs that the role itself uses: those of Celery, and of units that are no jobs.
+RESERVED_JOBS = ("celery", "beat", "retire", "service", "socket")
 
 
 def faults(values: dict, inventory: dict) -> Iterator[Fault]:
@@ -22,6 +27,7 @@ def faults(values: dict, inventory: dict) -> Iterator[Fault]:
     yield from _of_variables(values)
     yield from _of_hosts(values, inventory["hosts"])
     yield from _of_pools(values, len(inventory["played"]))
+    yield from _of_jobs(values, inventory["hosts"])
     path = values["django_asgi_project_dir"]
     if path.startswith("/") or ".." in path.split("/"):
         yield wrong("django_asgi_project_dir", path, "a path inside the source")
@@ -52,6 +58,90 @@ def _of_hosts(values: dict, hosts: list[str]) -> Iterator[Fault]:
         host = values[f"django_asgi_{name}"]
         if host and (host not in hosts or not values[f"django_asgi_{other}"]):
             yield wrong(f"django_asgi_{name}", host, f"a host of the inventory, and django_asgi_{other} set")
+
+
+def _of_jobs(values: dict, hosts: list[str]) -> Iterator[Fault]:
+    used: set[str] = set(RESERVED_JOBS)
+    for variable in ("django_asgi_processes", "django_asgi_timers"):
+        for entry in values[variable]:
+            if entry["name"] in used:
+                yield wrong(
+                    variable, entry["name"], f"names that nothing else has; {', '.join(RESERVED_JOBS)} are the role's", "has"
+                )
+            used.add(entry["name"])
+            try:
+                words = shlex.split(entry["command"])
+            except ValueError as error:
+                yield Fault(
+                    f"{variable}: {entry['name']}: command", f"can't be split into words ({error}); expected quotes in pairs"
+                )
+            else:
+                if not words:
+                    yield wrong(f"{variable}: {entry['name']}: command", entry["command"], "a program and its arguments")
+    leader, beat = values["django_asgi_leader_host"], values["django_asgi_celery_beat_host"]
+    if leader and leader not in hosts:
+        yield wrong("django_asgi_leader_host", leader, "a host of the inventory")
+    if leader and beat and leader != beat:
+        yield wrong("django_asgi_leader_host", leader, f"the same host as django_asgi_celery_beat_host, {beat}, or nothing")
+
+
+def exec_line(command: str, programs: str) -> str:
+    """Return a command as systemd reads it in ExecStart= (systemd.service(5)).
+
+    The first word is manage.py, a program in the directory `programs`, or an absolute path. The words are split as a shell does,
+    and reach the program as they are: nothing expands $ and %.
+    """
+    words = shlex.split(command)
+    first = [f"{programs}/python", "manage.py"] if words[0] == "manage.py" else [words[0]]
+    if not words[0].startswith("/") and words[0] != "manage.py":
+        first = [f"{programs}/{words[0]}"]
+    # The path holds systemd's own %i.
+    return " ".join([*(first if first[0].startswith(programs) else map(_quoted, first)), *map(_quoted, words[1:])])
+
+
+def _quoted(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$").replace("\n", "\\n")
+    return escaped if re.fullmatch(r"[\w@%+=:,./-]+", word) else f'"{escaped}"'
+
+
+def jobs(processes: list[dict], timers: list[dict], programs: str, celery: dict) -> list[dict]:
+    """Return what runs beside the web service: `name`, `on` (all, one or timer), `command`, and its times in seconds.
+
+    `processes` and `timers` are the variables; `programs` the directory of the release's programs, with systemd's %i for the
+    release; `celery` has `app` (empty for none), `name` of the app, `concurrency`, `queues`, `stop_seconds`, `log_level` and
+    `beat` (whether the fleet has one).
+    """
+    found = []
+    if celery["app"]:
+        base = f"{programs}/python -m celery --app {celery['app']}"
+        name, level = celery["name"], celery["log_level"]
+        worker = f"{base} worker --hostname {name}-%i@%H --concurrency {celery['concurrency']} --loglevel {level}"
+        worker += f"{' --queues ' + ','.join(celery['queues']) if celery['queues'] else ''} --without-gossip --without-mingle"
+        found.append({"name": "celery", "on": "all", "command": worker, "stop_seconds": celery["stop_seconds"]})
+        if celery["beat"]:
+            beat = f"{base} beat --schedule /var/lib/{name}/celerybeat-schedule --pidfile= --loglevel {level}"
+            found.append({"name": "beat", "on": "one", "command": beat, "stop_seconds": STOP_SECONDS})
+    for entry in processes:
+        number = int(entry.get("number", 1))
+        job = {
+            "on": entry.get("hosts", "all"),
+            "command": exec_line(entry["command"], programs),
+            "stop_seconds": int(entry.get("stop_seconds", STOP_SECONDS)),
+        }
+        names = [f"{entry['name']}-{count + 1}" for count in range(number)] if number > 1 else [entry["name"]]
+        found += [{"name": name, **job} for name in names]
+    for entry in timers:
+        found.append(
+            {
+                "name": entry["name"],
+                "on": "timer",
+                "command": exec_line(entry["command"], programs),
+                "calendar": entry["calendar"],
+                "random_delay": entry.get("random_delay", "0"),
+                "seconds": int(entry.get("seconds", TIMER_SECONDS)),
+            }
+        )
+    return found
 
 
 def _of_pools(values: dict, hosts: int) -> Iterator[Fault]:

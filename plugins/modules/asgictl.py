@@ -51,7 +51,7 @@ NOTHING_THERE = {
     "previous": None,
     "serves": False,
     "order": [],
-    "beat": False,
+    "leader": False,
     "key": "",
     "workers_auto": 0,
     "python": "",

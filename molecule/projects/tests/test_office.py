@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from outside import Site
+from outside import Site, wait_until
 
 testinfra_hosts = ["ansible://bookworm", "ansible://trixie"]
 TOKEN = "a-token-of-the-office"
@@ -28,10 +28,15 @@ def deployed(copied, author) -> str:
         django_asgi_websocket_subprotocol="ticker.v2",
         django_asgi_websocket_headers={"X-Token": "$TICKER_TOKEN"},
         django_asgi_migrate="each",
+        django_asgi_processes=[
+            {"name": "ticker", "command": "manage.py tick many", "number": 2},
+            {"name": "single", "command": "python manage.py tick 'only one'", "hosts": "one"},
+        ],
+        django_asgi_timers=[{"name": "tally", "command": "manage.py tally 'two words' 100% $HOME", "calendar": "*:*:0/5"}],
         django_asgi_workers=1,
         nginx_site_server_names=["office.test"],
     )
-    return office("deploy", "-vvv")
+    return office("deploy", "-v")
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +82,35 @@ def test_its_tools_are_not_installed_but_its_extra_is(host, site):
     assert "whitenoise" in names
     assert "money" in names
     assert "pytest" not in names
+
+
+def active(host, units: str) -> list[str]:
+    """The units that run, without their releases."""
+    listed = host.check_output(f"systemctl list-units --plain --no-legend --state=active '{units}'").splitlines()
+    return sorted(line.partition("@")[0] for line in listed)
+
+
+def test_its_processes_run_on_every_host_or_on_one(host, deployed):
+    assert active(host, "office.ticker*") == ["office.ticker-1", "office.ticker-2"]
+    leads = host.backend.get_pytest_id() == "ansible://bookworm"
+    assert active(host, "office.single*") == (["office.single"] if leads else [])
+    assert ("only one" in host.check_output("ls /var/lib/office")) == leads
+
+
+def test_its_timer_runs_on_one_host_and_its_last_run_is_known(host, deployed):
+    if host.backend.get_pytest_id() != "ansible://bookworm":
+        assert host.check_output("systemctl list-unit-files --no-legend 'office.*.timer'") == ""
+        return
+
+    def last() -> dict:
+        return json.loads(host.check_output("asgictl --app office --json status --quick"))["timers"]["tally"]["last"]
+
+    wait_until(last)
+    assert last()["result"] == "success", host.check_output("asgictl --app office logs --lines=30")
+    tally = host.file("/var/lib/office/tally.txt").content_string
+    assert "['two words', '100%', '$HOME']" in tally
+    assert "timer      tally" in host.check_output("asgictl --app office status --quick")
+
+
+def test_a_program_of_its_environment_can_be_run(host, deployed):
+    assert host.check_output("asgictl --app office run python -c 'import money; print(money.euros(5))'") == "0.05 EUR"

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from outside import ROOT, Playbooks, Site
+from outside import ROOT, Site
 
 testinfra_hosts = ["ansible://bookworm", "ansible://trixie"]
 STATE = "/var/lib/rooms"
@@ -15,14 +15,13 @@ def site(variables) -> Site:
     return Site(variables["lab_http_port"], "rooms.test")
 
 
-@pytest.fixture(scope="session")
-def redeployed(request, copied) -> str:
-    """The output of the deploy of a change of the code, after a visitor has left something; run once, on both hosts."""
-    playbook = Playbooks(request.config.getoption("--ansible-inventory"), "app")
+@pytest.fixture(scope="module")
+def redeployed(playbook, copied) -> str:
+    """The output of the deploy of a change of the code, after a visitor has left something."""
     project = copied("rooms")
     views = project / "chat/views.py"
     views.write_text(views.read_text().replace("<h1>Rooms</h1>", "<h1>More rooms</h1>"))
-    return playbook("deploy", django_asgi_source=str(project))
+    return playbook("release", django_asgi_source=str(project))
 
 
 def test_its_page_finds_its_styles(site):

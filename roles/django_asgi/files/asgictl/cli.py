@@ -11,11 +11,13 @@ from asgictl.app import App, installed_apps
 from asgictl.as_app import end_with_caller
 from asgictl.deploy import Deploy, roll_back
 from asgictl.errors import Refused
+from asgictl.jobs import note_end
 from asgictl.metrics import metrics
 from asgictl.prepare import report_of
 from asgictl.release import Release
 from asgictl.retire import retire
 from asgictl.status import releases, status
+from asgictl.systemd import BESIDE
 
 # A third of the live release's share of a busy processor (sched(7)).
 STAGING_NICENESS = 5
@@ -30,6 +32,7 @@ examples:
   asgictl maintenance on             show visitors the maintenance page, until 'off'
   asgictl logs -f                    follow the log of every instance
   asgictl manage createsuperuser     run manage.py in the live release's environment
+  asgictl run celery inspect active  run another program of that environment
   asgictl --env DJANGO_SUPERUSER_PASSWORD manage createsuperuser --noinput --username ann --email ann@example.org
 
 If the host has several apps, choose one: asgictl --app NAME status.
@@ -44,7 +47,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--app", help="the app's name; optional if the host has only one app")
     top.add_argument("--json", action="store_true", help="print JSON instead of text")
     top.add_argument(
-        "--env", action="append", default=[], metavar="NAME", help="pass this variable of yours on to manage.py; may be repeated"
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="pass this variable of yours on to manage and run; may be repeated",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     of_status = commands.add_parser("status", help="show the live and the retiring releases, workers, deploys, problems")
@@ -63,17 +70,21 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("arguments", nargs=argparse.REMAINDER)
     manage = commands.add_parser("manage", help="run manage.py in the live release's environment, as the app's user")
     manage.add_argument("arguments", nargs=argparse.REMAINDER)
+    ran = commands.add_parser("run", help="run a program of the live release's environment, as the app's user")
+    ran.add_argument("arguments", nargs=argparse.REMAINDER)
     measure = commands.add_parser("metrics", help="print the metrics of every app on the host, for Prometheus")
     measure.add_argument("--output", default="", metavar="FILE", help="write them to this file instead")
     retiring = commands.add_parser("retire")
     retiring.add_argument("release")
+    ended = commands.add_parser("ended")
+    ended.add_argument("timer")
     commands.add_parser("call")
     return top
 
 
 def command_line(arguments: list[str]) -> list[str]:
-    """Return `arguments` with `--` after `logs` or `manage`, so that the parser leaves an option after these alone."""
-    for command in ("logs", "manage"):
+    """Return `arguments` with `--` after `logs`, `manage` or `run`, so that the parser leaves an option after these alone."""
+    for command in ("logs", "manage", "run"):
         after = arguments.index(command) + 1 if command in arguments else len(arguments)
         if arguments[after:] and arguments[after] not in ("-h", "--help", "--"):
             return [*arguments[:after], "--", *arguments[after:]]
@@ -128,17 +139,23 @@ def run(options: argparse.Namespace) -> object:
         return maintenance(app, options.state)
     if options.command == "retire":
         return retire(app, options.release)
+    if options.command == "ended":
+        return note_end(app, options.timer)
     if options.command == "logs":
         os.execvp(
             "journalctl",
-            ["journalctl", f"--unit={app.name}@*", f"--unit={app.name}-*@*", *(passed_on(options) or ["--lines=100"])],
+            ["journalctl", f"--unit={app.name}@*", f"--unit={app.name}{BESIDE}*", *(passed_on(options) or ["--lines=100"])],
         )
     named = app.release_named(options.release) if options.command == "inspect" and options.release else app.live()
     if not named:
         raise Refused(f"{app.name} has no live release on this host yet; run playbooks/deploy.yml.")
     if options.command == "inspect":
         return report_of(Release(app, named))
-    return run_manage(Release(app, named), passed_on(options), options.env)
+    release, arguments = Release(app, named), passed_on(options)
+    if options.command == "run" and not arguments:
+        raise Refused("'asgictl run' needs a program, such as celery or python.")
+    command = release.manage_command(*arguments) if options.command == "manage" else release.command(*arguments)
+    return run_as_app(release, command, options.env)
 
 
 def maintenance(app: App, state: str | None) -> dict:
@@ -157,8 +174,8 @@ def passed_on(options: argparse.Namespace) -> list[str]:
     return options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
 
 
-def run_manage(release: Release, arguments: list[str], names: list[str]) -> str:
-    """Replace this process with manage.py, run as the app's user on this terminal; does not return.
+def run_as_app(release: Release, command: list[str], names: list[str]) -> str:
+    """Replace this process with a command of the release, run as the app's user on this terminal; does not return.
 
     Of the caller's environment it gets the variables `names`; Refused if one is not set.
     """
@@ -168,7 +185,6 @@ def run_manage(release: Release, arguments: list[str], names: list[str]) -> str:
     settings["env"] |= {name: os.environ[name] for name in names}
     os.chdir(settings["cwd"])
     os.umask(settings["umask"])
-    command = release.manage_command(*arguments)
     if os.geteuid() == 0:
         # Its own terminal: through root's, the app could type into root's shell (ioctl_tty(2), TIOCSTI).
         command = ["/usr/sbin/runuser", f"--user={release.app.name}", *(["--pty"] if os.isatty(0) else []), "--", *command]

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from asgictl import gate, history
 from asgictl.app import App, installed_apps, link_atomically, remove_tree
 from asgictl.errors import Refused
-from asgictl.jobs import start_worker
+from asgictl.jobs import run_timers, start_jobs
 from asgictl.migrations import migrate, migrations_of, refuse_unknown
 from asgictl.release import Release
 from asgictl.settle import settle
@@ -96,7 +96,7 @@ class Deploy:
     def ready(self, release: str, edge: str = "", guard: bool = False) -> dict:
         """Start the release beside the live one and check all that could fail; it gets no traffic yet.
 
-        On return its instance has passed the gate, and its Celery worker and the edge answer. With `guard`, for a rollback,
+        On return its instance has passed the gate, the edge answers, and what runs beside it on every host is up. With `guard`, for a rollback,
         Refused if the database holds migrations that the release lacks.
         """
         with self._step("ready") as state:
@@ -115,7 +115,7 @@ class Deploy:
             passed = gate.pass_gate(target)
             if edge:
                 gate.require_edge(target, edge)
-            start_worker(target, target.manifest["gate_timeout"])
+            start_jobs(target, target.manifest["gate_timeout"])
             if state.attempt.phase == Phase.BEGUN:
                 self._note(state, phase=Phase.READY)
         return {"changed": not ran, "boot_seconds": boot, "gate": passed}
@@ -136,17 +136,17 @@ class Deploy:
                 gate.require_static(target, edge)
         return {"changed": served != release, "from": state.live(), "edge_seconds": seconds}
 
-    def commit(self, release: str, beat: bool | None = None) -> dict:
+    def commit(self, release: str, leader: bool | None = None) -> dict:
         """Make the release live with one write, after which nothing is undone; then settle what follows from it.
 
-        `beat` is whether the fleet's beat runs on this host; None leaves it as it is. `warnings` reports what can't be
+        `leader` is whether this host runs what runs once in the fleet; None leaves it as it is. `warnings` reports what can't be
         finished.
         """
         with self._step("commit") as state:
             attempt = state.attempt
             if attempt.phase != Phase.SWITCHED or attempt.release != release:
                 raise Refused(f"Release {release} has not been switched to in this deploy; switch to it first.")
-            committed = replace(state.committed(time.time()), beat=state.beat if beat is None else beat)
+            committed = replace(state.committed(time.time()), leader=state.leader if leader is None else leader)
             committed = save(self.app, committed)
             settled, warnings = {"retiring": [], "pruned": []}, []
             try:
@@ -158,7 +158,7 @@ class Deploy:
         return {"changed": True, **settled, "seconds": round(time.time() - attempt.since, 1), "warnings": warnings}
 
     def wait_for_retired(self, seconds: float) -> dict:
-        """Wait until no old instance serves; Refused after `seconds`. A Celery worker may still finish its tasks."""
+        """Wait until no old instance serves; Refused after `seconds`. A worker may still finish its tasks."""
         deadline = time.monotonic() + seconds
         while running := [one.release for one in instances(self.app) if one.serves() and one.release != self.app.live()]:
             if time.monotonic() > deadline:
@@ -187,6 +187,7 @@ class Deploy:
                 raise Refused(f"{state.attempt.owner} is deploying {self.app.name}; remove it when the deploy has ended.")
             found = self.app.releases.exists()
             sweep(self.app)
+            run_timers(self.app, None)
             for instance in instances(self.app):
                 instance.cancel_retirement()
                 instance.uninstall()

@@ -98,7 +98,9 @@ class Builder:
 
     def _folder(self, path: str) -> Path:
         """The place of a package in the source; Refused if the source lacks it."""
-        place = (self.source / path.removeprefix("file://")).resolve()
+        # uv writes paths relative to its lock.
+        start = self.requirements.parent if self.order["requirements_kind"] == "uv.lock" else self.source
+        place = (start / path.removeprefix("file://")).resolve()
         if not place.exists():
             raise Refused(
                 f"{self.order['requirements']} names {path}, which the source does not hold: django_asgi_source has to be the "

@@ -20,8 +20,8 @@ def host_facts(app: App, make_key: bool = True, celery: int = 0, memory_max: str
     """The facts that a deploy decides by.
 
     `live` and `previous` release; `serves`: whether the live one serves and no deploy is unfinished (after one that was
-    killed after its switch, the old release would never retire); `order` of the deployed releases; `beat`: whether the fleet's
-    beat runs here; `key`, which names the fleet's releases so that a name reveals nothing about the secrets in it (created if
+    killed after its switch, the old release would never retire); `order` of the deployed releases; `leader`: whether this
+    host runs what runs once in the fleet; `key`, which names the fleet's releases so that a name reveals nothing about the secrets in it (created if
     missing and `make_key`). The `auto` workers depend on `celery` and `memory_max` (see `sizing`). `python` is the version that
     an environment for the wanted `python` would have; empty if asgictl can't tell.
     """
@@ -32,7 +32,7 @@ def host_facts(app: App, make_key: bool = True, celery: int = 0, memory_max: str
         "serves": bool(live) and is_sound(app, live) and state.attempt is None,
         "previous": state.previous(on_disk),
         "order": state.targets(on_disk),
-        "beat": state.beat,
+        "leader": state.leader,
         "key": read_key(app, make_key),
         "workers_auto": auto_workers(celery, memory_max)[0],
         "python": version_of(python),

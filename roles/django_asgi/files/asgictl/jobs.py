@@ -1,44 +1,65 @@
-"""Celery beside the web instance: workers of the release, and the fleet's one beat.
+"""What runs beside the web instance: processes on every host or on one host of the fleet, and commands by the calendar.
 
-Workers of two releases may run at the same time: the new ones take new tasks from the moment they start, the old ones
-finish what they have (Celery's warm shutdown on SIGTERM). Only one beat may run, so the old one stops first.
+Processes of two releases may run on every host at the same time: the new ones take new work from the moment they start, the old
+ones finish what they have when they get SIGTERM. What runs once in the fleet stops in the old release before it starts in the
+new one. A timer starts the command of the live release; systemd and a lock keep a command from running twice at once.
 """
 
+import json
+import os
+import re
 import subprocess
 import time
+from pathlib import Path
 
+from asgictl.app import App, write_atomically
 from asgictl.as_app import as_app
 from asgictl.errors import Refused
 from asgictl.release import Release
-from asgictl.systemd import Instance, journal, systemctl
+from asgictl.systemd import BESIDE, Instance, journal, systemctl
 
 PING_SECONDS = 2
 # The program that pings loads the whole app first.
 PROGRAM_SECONDS = 60
+# A process that lives as long as this has read its settings.
+STEADY_SECONDS = 1
+POLL_SECONDS = 0.1
 
 
-def start_worker(release: Release, timeout: float) -> None:
-    """Start the release's Celery worker, if it has one; return when it answers. Refused after `timeout` seconds.
+def start_jobs(release: Release, timeout: float) -> None:
+    """Start what the release runs on every host; return when all of it is up. Refused after `timeout` seconds.
 
-    If its former process still finishes its tasks, the worker starts after that, and nothing waits for it.
+    A Celery worker is up when it answers, any other process when it has stayed up for a moment. If a unit's former process still
+    finishes its work, the new one starts after that, and nothing waits for it.
     """
     instance = Instance(release.app, release.id)
-    unit = instance.job("celery")
-    if not unit:
-        return
     began = time.time()
-    ends = instance.property("ActiveState", unit) == "deactivating"
-    systemctl("start", "--no-block", unit)
-    while not ends and not _answers(release):
-        if time.time() - began > timeout or systemctl("is-failed", unit, check=False).strip() == "failed":
-            raise Refused(
-                f"{unit} does not answer; check that the broker runs, and the unit's last log lines.",
-                details=release.redact(journal(unit, since=began)),
-            )
+    state = {unit: instance.property("ActiveState", unit) for unit in instance.jobs_on("all")}
+    for unit in state:
+        systemctl("start", "--no-block", unit)
+    for unit in (unit for unit, before in state.items() if before not in ("active", "deactivating")):
+        is_worker = unit == instance.jobs.get("celery")
+        while not (_answers(release) if is_worker else _is_steady(instance, unit, began)):
+            if time.time() - began > timeout or _has_ended(instance, unit):
+                what = "answer; check that the broker runs, and" if is_worker else "stay up; see"
+                raise Refused(
+                    f"{unit} does not {what} the unit's last log lines.",
+                    details=release.redact(journal(unit, since=began)),
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def _is_steady(instance: Instance, unit: str, began: float) -> bool:
+    return instance.property("ActiveState", unit) == "active" and time.time() - began > STEADY_SECONDS
+
+
+def _has_ended(instance: Instance, unit: str) -> bool:
+    """Whether a process that is to run for ever has ended."""
+    return instance.property("ActiveState", unit) == "failed" or int(instance.property("NRestarts", unit) or 0) > 0
 
 
 def _answers(release: Release) -> bool:
-    """Whether the release's own worker answers a ping through the broker."""
+    """Whether the release's own Celery worker answers a ping through the broker."""
     command = [release.directory / "venv/bin/python", "-m", "celery", "--app", release.manifest["celery_app"], "inspect"]
     node = f"{release.app.name}-{release.id}@{_host()}"
     ping = [*command, "ping", "--destination", node, "--timeout", str(PING_SECONDS)]
@@ -53,14 +74,77 @@ def _host() -> str:
     return subprocess.run(["hostname"], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def run_beat(instance: Instance, wanted: bool) -> None:
-    """Start the instance's beat now and at each boot, or stop and disable it."""
-    if unit := instance.job("beat"):
+def run_once(instance: Instance, wanted: bool) -> None:
+    """Start what the fleet runs once, now and at each boot, or stop and disable it."""
+    for unit in instance.jobs_on("one"):
         systemctl("enable" if wanted else "disable", "--quiet", "--now", unit, check=wanted)
 
 
 def stop_jobs(instance: Instance) -> None:
-    """Stop an instance's beat now, and its worker when it has finished its tasks."""
-    run_beat(instance, wanted=False)
-    if celery := instance.job("celery"):
-        systemctl("stop", "--no-block", celery, check=False)
+    """Stop now what the fleet runs once; every other process when it has finished its work. A timer's command goes on."""
+    run_once(instance, wanted=False)
+    if units := instance.jobs_on("all"):
+        systemctl("stop", "--no-block", *units, check=False)
+
+
+def require_calendars(timers: dict[str, str]) -> None:
+    """Refuse a calendar that systemd does not understand; `timers` holds the text of each timer, by its name."""
+    for name, text in timers.items():
+        (calendar,) = re.findall(r"^OnCalendar=(.*)$", text, re.MULTILINE)
+        checked = subprocess.run(["systemd-analyze", "calendar", "--", calendar], capture_output=True, text=True, check=False)
+        if checked.returncode:
+            raise Refused(
+                f"django_asgi_timers: {name}: calendar is {calendar}, which systemd does not understand; expected a time such as "
+                f"daily, Mon 06:00 or *:0/15 (systemd.time(7)).",
+                details=checked.stderr.strip(),
+            )
+
+
+def run_timers(app: App, release: str | None) -> None:
+    """Let exactly the timers of this release run, each with the release's command; without a release, none."""
+    wanted = {}
+    for name, text in (Release(app, release).timers if release else {}).items():
+        wanted[f"{app.name}{BESIDE}{name}.timer"] = f"{text}Unit={app.name}{BESIDE}{name}@{release}.service\n"
+    there = {file.name: file for file in app.units.glob(f"{app.name}{BESIDE}*.timer")}
+    for gone in there.keys() - wanted.keys():
+        systemctl("disable", "--quiet", "--now", gone, check=False)
+        there[gone].unlink()
+    changed = [unit for unit, text in wanted.items() if unit not in there or there[unit].read_text() != text]
+    for unit in changed:
+        write_atomically(app.units / unit, wanted[unit])
+    if changed or there.keys() - wanted.keys():
+        systemctl("daemon-reload")
+    for unit in changed:
+        systemctl("enable", "--quiet", unit)
+        systemctl("restart", unit)
+
+
+def note_end(app: App, timer: str) -> str:
+    """Record how a timer's command has ended, as systemd tells it (SERVICE_RESULT in systemd.exec(5)); return a message."""
+    record = {
+        "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "result": os.environ.get("SERVICE_RESULT", "unknown"),
+        "exit_status": os.environ.get("EXIT_STATUS", ""),
+    }
+    file = _record_of(app, timer)
+    file.parent.mkdir(exist_ok=True)
+    write_atomically(file, json.dumps(record))
+    return f"{timer} ended with {record['result']}."
+
+
+def timers_of(app: App) -> dict[str, dict]:
+    """The timers that run on this host, by name: when the `next` run starts, and how the `last` one has ended."""
+    found = {}
+    for file in sorted(app.units.glob(f"{app.name}{BESIDE}*.timer")):
+        name = file.name.removeprefix(f"{app.name}{BESIDE}").removesuffix(".timer")
+        due = systemctl("show", "--property=NextElapseUSecRealtime", "--value", file.name).strip()
+        try:
+            last = json.loads(_record_of(app, name).read_text())
+        except FileNotFoundError:
+            last = None
+        found[name] = {"next": due, "last": last}
+    return found
+
+
+def _record_of(app: App, timer: str) -> Path:
+    return app.home / "timers" / f"{timer}.json"

@@ -11,6 +11,7 @@ from pathlib import Path
 from asgictl import history
 from asgictl.app import App, write_atomically
 from asgictl.errors import Refused
+from asgictl.jobs import timers_of
 from asgictl.release import Release
 from asgictl.state import load
 from asgictl.status import problems
@@ -33,6 +34,8 @@ FAMILIES = {
     "asgi_last_deploy_timestamp_seconds": ("gauge", "When the last deploy of this kind and outcome ended."),
     "asgi_last_deploy_duration_seconds": ("gauge", "How long the last deploy of this kind and outcome took."),
     "asgi_deploy_lock_age_seconds": ("gauge", "How long the current deploy has been under way; 0 if there is none."),
+    "asgi_timer_last_success": ("gauge", "Whether the last run of a timer's command succeeded."),
+    "asgi_timer_last_end_timestamp_seconds": ("gauge", "When the last run of a timer's command ended."),
     "asgi_problems": ("gauge", "Problems reported by 'asgictl status'."),
 }
 # Present from the first scrape on: a counter that appears with its first failure hides that failure from rate().
@@ -83,7 +86,7 @@ def metrics(apps: Iterable[App], output: str = "") -> str:
 def of_app(app: App) -> list[Sample]:
     """The metrics of one app; one that can't be read yields a single failed sample, so that the others still appear."""
     try:
-        samples = [*of_instances(app), *of_history(app), *of_lock(app)]
+        samples = [*of_instances(app), *of_history(app), *of_lock(app), *of_timers(app)]
     except (Refused, OSError, ValueError, LookupError) as error:
         print(f"asgictl: {app.name}: {error!r}", file=sys.stderr)
         return [Sample("asgi_collect_success", 0, {"app": app.name})]
@@ -135,7 +138,7 @@ def of_history(app: App) -> Iterator[Sample]:
         labels = {"app": app.name, "kind": kind, "outcome": outcome}
         yield Sample("asgi_deploys_total", count, labels)
         if entry := last.get((kind, outcome)):
-            yield Sample("asgi_last_deploy_timestamp_seconds", unix_time(entry), labels)
+            yield Sample("asgi_last_deploy_timestamp_seconds", seconds_of(entry["time"]), labels)
             yield Sample("asgi_last_deploy_duration_seconds", entry["seconds"], labels)
     if done:
         yield Sample("asgi_last_deploy_success", int(done[-1]["outcome"] == "succeeded"), {"app": app.name})
@@ -146,6 +149,15 @@ def of_lock(app: App) -> Iterator[Sample]:
     attempt = load(app).attempt
     age = max(0.0, round(time.time() - attempt.since, 1)) if attempt else 0
     yield Sample("asgi_deploy_lock_age_seconds", age, {"app": app.name})
+
+
+def of_timers(app: App) -> Iterator[Sample]:
+    """Samples of the timers that have run on this host."""
+    for name, timer in timers_of(app).items():
+        if last := timer["last"]:
+            labels = {"app": app.name, "timer": name}
+            yield Sample("asgi_timer_last_success", int(last["result"] == "success"), labels)
+            yield Sample("asgi_timer_last_end_timestamp_seconds", seconds_of(last["ended"]), labels)
 
 
 def retire_deadlines(app: App) -> dict[str, float]:
@@ -162,6 +174,6 @@ def manifest_of(app: App, release: str) -> dict:
         return {}
 
 
-def unix_time(entry: dict) -> int:
-    """When a history entry was written."""
-    return calendar.timegm(time.strptime(entry["time"], "%Y-%m-%dT%H:%M:%SZ"))
+def seconds_of(moment: str) -> int:
+    """A time that asgictl has written, in seconds since 1970."""
+    return calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%SZ"))

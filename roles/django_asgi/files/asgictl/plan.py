@@ -34,6 +34,7 @@ def outline(release: Release, packages_known: bool) -> list[str]:
     files = {name: (release.directory / name).read_text() for name in release.manifest["files"]}
     units = Instance(release.app, release.id).units
     files |= {_label(release.app, unit): (release.app.units / unit).read_text() for unit in units}
+    files |= {f"timer {name}": text for name, text in release.timers.items()}
     return _lines(sources, packages_in(lock), release.manifest, dict.fromkeys(release.secrets, ""), files)
 
 
@@ -41,7 +42,8 @@ def outline_of_order(order: dict, packages_known: bool, secrets: dict[str, str])
     """The same for a release that is not on the host yet; it marks a secret that differs from the one in `secrets`."""
     packages = packages_in(order["server_lock"]) | _own_packages(order) if packages_known else {}
     notes = {name: " (another value)" if secrets.get(name, value) != value else "" for name, value in order["secrets"].items()}
-    files = order["files"] | {f"unit {kind}": text for kind, text in order["units"].items() if text}
+    files = order["files"] | {f"unit {name}": text for name, text in order["units"].items()}
+    files |= {f"timer {name}": text for name, text in order["timers"].items()}
     return _lines(order["sources"], packages, order["manifest"], notes, files)
 
 
@@ -53,8 +55,8 @@ def _own_packages(order: dict) -> dict[str, str]:
 
 
 def _label(app: App, unit: str) -> str:
-    """The prefix of a unit's lines: `unit` and service, socket, celery or beat."""
-    kind = unit.removeprefix(app.name).partition("@")[0].removeprefix("-")
+    """The prefix of a unit's lines: `unit`, and service, socket or the name of a job."""
+    kind = unit.removeprefix(app.name).partition("@")[0][1:]
     return f"unit {kind or unit.rpartition('.')[2]}"
 
 

@@ -70,6 +70,14 @@ class Release:
             raise Refused(f"Release {self.id} of {self.app.name} is not on this host; deploy it again.") from None
 
     @cached_property
+    def timers(self) -> dict[str, str]:
+        """The texts of the release's timers, by name."""
+        try:
+            return json.loads((self.directory / "timers.json").read_text())
+        except FileNotFoundError:
+            return {}
+
+    @cached_property
     def secrets(self) -> dict[str, str]:
         """The app's secret variables; only root can read them."""
         # As bytes: reading text would turn a value's \r\n into \n, and the service would see another value.
@@ -111,6 +119,10 @@ class Release:
     def manage_command(self, *arguments: str) -> list[str]:
         """The command line of manage.py with `arguments`."""
         return [str(self.directory / "venv/bin/python"), "manage.py", *arguments]
+
+    def command(self, program: str, *arguments: str) -> list[str]:
+        """The command line of a program of the release's environment, or of one with a path."""
+        return [program if "/" in program else str(self.directory / "venv/bin" / program), *arguments]
 
     def process_settings(self) -> dict:
         """The subprocess settings that match the service's: directory, environment and umask."""

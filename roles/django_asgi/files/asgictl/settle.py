@@ -4,7 +4,7 @@ import time
 from enum import StrEnum
 
 from asgictl.app import App, link_atomically, remove_tree
-from asgictl.jobs import run_beat, stop_jobs
+from asgictl.jobs import run_once, run_timers, stop_jobs
 from asgictl.stage import prune
 from asgictl.state import Phase, State
 from asgictl.systemd import Instance, instances, sweep, systemctl
@@ -52,10 +52,12 @@ def settle(app: App, state: State) -> dict:
     found = instances(app)
     connected = {one.release: one.connections() for one in found if one.runs()}
     wished = wishes(state, app.policy(), connected, time.time())
-    # Only one beat may run: the former one stops before the new one starts.
+    # What runs once stops in the former release before it starts in the new one.
     for instance in sorted(found, key=lambda one: one.release == state.serving()):
         idle = not connected.get(instance.release)
         _fulfil(instance, wished.get(instance.release, Wish.GO), state, idle)
+    if not state.attempt:
+        run_timers(app, state.live() if state.leader else None)
     running = {one.release for one in found if one.runs()}
     under_way = {state.attempt.release} if state.attempt else set()
     pruned = prune(app, state, protected=running | under_way)
@@ -78,7 +80,7 @@ def _fulfil(instance: Instance, wish: Wish, state: State, idle: bool) -> None:
     if wish == Wish.SERVE:
         instance.cancel_retirement()
         if not state.attempt:
-            run_beat(instance, state.beat)
+            run_once(instance, state.leader)
         return
     stop_jobs(instance)
     if wish == Wish.DRAIN and not instance.retiring():

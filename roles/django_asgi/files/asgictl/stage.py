@@ -14,6 +14,7 @@ from asgictl.as_app import as_app, give_to_app
 from asgictl.environment import COMPLETE, Builder
 from asgictl.errors import Refused
 from asgictl.facts import adopt_key
+from asgictl.jobs import require_calendars
 from asgictl.prepare import prepare
 from asgictl.release import Release, environment_file
 from asgictl.sizing import auto_workers
@@ -40,7 +41,7 @@ def stage(app: App, order: dict) -> dict:
     """Make the release that `order` describes, unless it is on disk already.
 
     `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (texts of `service`,
-    `socket`, `celery` and `beat`; the last two may be empty), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar
+    `socket` and each job), `timers` (texts of the timers that start some of these), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar
     archive), `check_fail_level`, `collectstatic`, `static_url`, `media_url`, `shared_paths` (in the source), `writable_paths`,
     `key`, and what `Builder` uses. Returns `changed`, `worker_count` and `worker_count_why`, `environment_built`, `seconds` and
     `findings` (what an operator should know of the project). Refused with the reason
@@ -50,6 +51,7 @@ def stage(app: App, order: dict) -> dict:
     adopt_key(app, order["key"])
     if is_complete(release):
         return _staged(release, changed=False, environment_built=False, seconds={}, findings=[])
+    require_calendars(order["timers"])
     watch = Stopwatch()
     staging = Release(app, release.id, staging=True)
     try:
@@ -111,6 +113,7 @@ def _unpack(staging: Release, order: dict) -> None:
     manifest |= {"worker_count": count, "worker_count_why": why}
     write_atomically(directory / "release.json", json.dumps(manifest, indent=1, sort_keys=True))
     write_atomically(directory / "sources.json", json.dumps(order["sources"], sort_keys=True))
+    write_atomically(directory / "timers.json", json.dumps(order["timers"], sort_keys=True))
     for name, text in order["files"].items():
         write_atomically(directory / name, text)
     variables = staging.variables() | {"STATIC_ROOT": str(staging.final_directory / "static")}

@@ -75,11 +75,11 @@ class Attempt:
 
 @dataclass(frozen=True)
 class State:
-    """The record: tenures oldest first, the deploy under way, and whether the fleet's beat runs on this host."""
+    """The record: tenures oldest first, the deploy under way, and whether this host runs what runs once in the fleet."""
 
     tenures: tuple[Tenure, ...] = ()
     attempt: Attempt | None = None
-    beat: bool = False
+    leader: bool = False
 
     def live(self) -> str | None:
         """The release of the last deploy that was committed; None before the first one."""
@@ -170,7 +170,8 @@ def load(app: App) -> State:
             for one in found["tenures"]
         ),
         Attempt(**attempt | {"phase": Phase(attempt["phase"]), "migrated": tuple(attempt["migrated"])}) if attempt else None,
-        found["beat"],
+        # Up to version 0.1 only beat ran once.
+        found.get("leader", found.get("beat", False)),
     )
 
 

@@ -6,11 +6,12 @@ from dataclasses import asdict
 from asgictl import history
 from asgictl.app import App
 from asgictl.errors import Refused
+from asgictl.jobs import timers_of
 from asgictl.migrations import migrations_of
 from asgictl.release import Release
 from asgictl.stage import free_space
 from asgictl.state import load
-from asgictl.systemd import JOBS, Instance, instances
+from asgictl.systemd import Instance, instances
 
 LITTLE_SPACE = 1 << 30
 LONG_DEPLOY_SECONDS = 3600
@@ -29,6 +30,7 @@ def status(app: App, quick: bool = False) -> dict:
         "previous": state.previous(app.staged()),
         "retiring": [describe(app, one.release) for one in running if one.release != live],
         "deploying": asdict(state.attempt) if state.attempt else None,
+        "timers": timers_of(app),
         "history": history.entries(app, 8),
         "problems": problems(app) + ([] if quick else database_problems(app)),
     }
@@ -42,7 +44,7 @@ def describe(app: App, release: str) -> dict:
         "state": instance.state(),
         "connections": instance.connections(),
         "workers": instance.workers(),
-        "jobs": {kind: instance.property("ActiveState", unit) for kind in JOBS if (unit := instance.job(kind))},
+        "jobs": {name: instance.property("ActiveState", unit) for name, unit in instance.jobs.items()},
         "source": Release(app, release).manifest["source"],
     }
 
@@ -59,10 +61,14 @@ def problems(app: App) -> list[str]:
     elif instance.state() != "active":
         found.append(f"The live release {live} is {instance.state()}: 'asgictl logs' shows why, 'asgictl rollback' goes back.")
     else:
-        for kind, state in describe(app, live)["jobs"].items():
-            # Beat runs on one host of the fleet, so elsewhere it is inactive.
-            if state not in ("active", "inactive"):
-                found.append(f"{instance.job(kind)} is {state}: 'asgictl logs' shows why.")
+        # What runs once in the fleet is inactive on the other hosts, and a timer's command between its runs.
+        for unit in (*instance.jobs_on("all"), *instance.jobs_on("one")):
+            if (state := instance.property("ActiveState", unit)) not in ("active", "inactive"):
+                found.append(f"{unit} is {state}: 'asgictl logs' shows why.")
+        for name, timer in timers_of(app).items():
+            if timer["last"] and timer["last"]["result"] != "success":
+                last = timer["last"]
+                found.append(f"The timer {name} ended with {last['result']} at {last['ended']}: 'asgictl logs' shows why.")
         wanted, serving = Release(app, live).manifest["worker_count"], len(instance.workers())
         if serving < wanted:
             found.append(f"Only {serving} of {wanted} workers of the live release run: 'asgictl logs' shows why.")

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from asgictl.app import App, write_atomically
 from asgictl.errors import Refused
+from asgictl.release import Release
 
 SYSTEMD_RUN = "systemd-run"
-# What may run beside the web service, each in its own unit.
-JOBS = ("celery", "beat")
+# Between the names of an app and of what runs beside its web service; no app's name contains it.
+BESIDE = "."
+# The jobs of a release whose manifest does not list them: an older asgictl made it, with a hyphen in the units' names.
+FORMER_JOBS = {"celery": "all", "beat": "one"}
 
 
 def systemctl(*arguments: str, check: bool = True) -> str:
@@ -69,34 +72,42 @@ class Instance:
     @property
     def retirement(self) -> str:
         """The transient unit that waits for the instance's connections to end."""
-        return f"{self.app.name}-retire-{self.release}.service"
+        return f"{self.app.name}{BESIDE}retire-{self.release}.service"
 
     @property
     def socket_path(self) -> Path:
         """The path of the instance's socket."""
         return self.app.socket_directory / f"{self.release}.sock"
 
-    def job(self, kind: str) -> str:
-        """The unit that runs `kind` (celery or beat) of this release; empty if it has none."""
-        unit = f"{self.app.name}-{kind}@{self.release}.service"
-        return unit if (self.app.units / unit).exists() else ""
+    @property
+    def jobs(self) -> dict[str, str]:
+        """What runs beside the web service, sorted by name: {name: unit}."""
+        files = self.app.units.glob(f"{self.app.name}[{BESIDE}-]*@{self.release}.service")
+        return {file.name.partition("@")[0][len(self.app.name) + 1 :]: file.name for file in sorted(files)}
+
+    def jobs_on(self, hosts: str) -> list[str]:
+        """The units of the jobs that run on `all` hosts of the fleet, on `one`, or by a `timer`."""
+        try:
+            known = Release(self.app, self.release).manifest.get("jobs", FORMER_JOBS)
+        except Refused:
+            known = {}
+        return [unit for name, unit in self.jobs.items() if known.get(name) == hosts]
 
     @property
     def units(self) -> list[str]:
         """All of the instance's units; the web service is the last one."""
-        jobs = [unit for kind in JOBS if (unit := self.job(kind))]
-        return [*jobs, self.socket, self.service]
+        return [*self.jobs.values(), self.socket, self.service]
 
     def install(self, units: dict[str, str]) -> None:
-        """Install the unit files, {service, socket, celery, beat: text}, and reload systemd.
+        """Install the unit files and reload systemd; `units` holds the texts of `socket`, `service` and of each job, by its name.
 
         The service comes last, because its unit marks the release as complete.
         """
-        names = {kind: f"{self.app.name}-{kind}@{self.release}.service" for kind in JOBS}
-        names |= {"socket": self.socket, "service": self.service}
-        for kind, unit in names.items():
-            if units.get(kind):
-                write_atomically(self.app.units / unit, units[kind])
+        jobs = {name: f"{self.app.name}{BESIDE}{name}@{self.release}.service" for name in units}
+        for name, unit in (jobs | {"socket": self.socket, "service": self.service}).items():
+            if name != "service":
+                write_atomically(self.app.units / unit, units[name])
+        write_atomically(self.app.units / self.service, units["service"])
         systemctl("daemon-reload")
 
     def uninstall(self) -> None:
@@ -129,16 +140,16 @@ class Instance:
         return dict(line.split("=", 1) for line in shown.splitlines())
 
     def stop(self, block: bool = True) -> None:
-        """Stop all units; the worker ends its connections as on any SIGTERM."""
-        systemctl("stop", *([] if block else ["--no-block"]), *self.units, check=False)
+        """Stop all units; the worker ends its connections as on any SIGTERM. Without `block`, a timer's command goes on."""
+        units = self.units if block else [unit for unit in self.units if unit not in self.jobs_on("timer")]
+        systemctl("stop", *([] if block else ["--no-block"]), *units, check=False)
         if block:
             systemctl("reset-failed", *self.units, check=False)
 
     def enable(self, enabled: bool) -> None:
-        """Start the instance at boot, or don't; except beat, which runs on one host only (see `jobs.run_beat`)."""
+        """Start the instance at boot, or don't; what runs on one host only is up to `jobs.run_once`."""
         wants = {self.service: "multi-user.target.wants", self.socket: "sockets.target.wants"}
-        if celery := self.job("celery"):
-            wants[celery] = "multi-user.target.wants"
+        wants |= dict.fromkeys(self.jobs_on("all") if enabled else self.jobs.values(), "multi-user.target.wants")
         for unit, directory in wants.items():
             link = self.app.units / directory / unit
             if enabled and not link.is_symlink():
@@ -231,7 +242,7 @@ def instances(app: App) -> list[Instance]:
 
 def sweep(app: App) -> None:
     """Remove the temporary files of killed atomic writes; the caller holds the step lock, so nothing else writes."""
-    units = [f".{app.name}{kind}@*.[0-9]*" for kind in ("", *(f"-{job}" for job in JOBS))]
+    units = [f".{app.name}{job}*.[0-9]*" for job in ("@", BESIDE)]
     for stray in (*app.home.glob(".*.[0-9]*"), *(path for pattern in units for path in app.units.glob(pattern))):
         stray.unlink()
 

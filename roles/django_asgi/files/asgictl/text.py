@@ -43,6 +43,9 @@ def status(facts: dict) -> str:
             f"{'history':<10} {entry['time']}  {entry['kind']} {entry['release']} {entry['outcome']}"
             f" in {entry['seconds']} s{by}{reason}"
         )
+    for name, timer in facts["timers"].items():
+        last = f", last {timer['last']['result']} at {timer['last']['ended']}" if timer["last"] else ""
+        lines.append(f"{'timer':<10} {name:<15} next {timer['next'] or '-'}{last}")
     lines += [f"{'PROBLEM':<10} {problem}" for problem in facts["problems"]] or [f"{'problems':<10} none"]
     return "\n".join(lines)
 
