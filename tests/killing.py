@@ -39,6 +39,9 @@ class Killer:
     def _is_change(self, event: str, arguments: tuple) -> bool:
         if event == "open":
             path, _mode, flags = arguments
+            # The report of a step's progress is read by nobody later.
+            if str(path).endswith(".progress"):
+                return False
             return str(path).startswith(self.root) and bool(flags & (os.O_WRONLY | os.O_RDWR))
         return event in self.EVENTS or event == "fake_host.run_transient"
 

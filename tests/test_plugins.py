@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -384,3 +385,38 @@ def test_celery_is_two_jobs_and_gets_queues_only_if_they_are_named(plugin: Calla
     assert (worker["name"], worker["on"], beat["name"], beat["on"]) == ("celery", "all", "beat", "one")
     assert (" --queues mail,slow " in worker["command"]) == expected
     assert len(plugin("filter/django_asgi.py").jobs([], [], PROGRAMS, celery | {"beat": False})) == 1
+
+
+# --- Progress of a long step ----------------------------------------------------------------------------------------
+def test_the_lines_of_a_long_step_are_shown_as_they_come_and_silence_is_broken(plugin: Callable, monkeypatch) -> None:
+    module, shown, report, clock = plugin("action/asgictl.py"), [], [""], [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    progress = module.Progress(lambda offset: report[0].encode()[offset:].decode(), shown.append)
+    report[0] = "unpack …\nunpack: 0.4 s\nenviron"
+    progress.poll()
+    assert shown == ["unpack …", "unpack: 0.4 s"], "a line that is half written waits"
+    report[0] += "ment …\n"
+    progress.poll()
+    assert shown[2:] == ["environment …"]
+    clock[0] = 9
+    progress.poll()
+    assert len(shown) == 3
+    clock[0] = 12
+    progress.poll()
+    assert shown[3:] == ["environment, for 12 s now"]
+
+
+def test_a_report_that_cannot_be_read_ends_the_progress_and_not_the_step(plugin: Callable, monkeypatch) -> None:
+    module, shown, told = plugin("action/asgictl.py"), [], threading.Event()
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0)
+
+    def read(_offset: int) -> str:
+        raise OSError("no route to host")
+
+    def show(line: str) -> None:
+        shown.append(line)
+        told.set()
+
+    with module.Progress(read, show).while_running():
+        assert told.wait(60)
+    assert shown == ["(no progress is shown: no route to host)"]

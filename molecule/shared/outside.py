@@ -39,13 +39,13 @@ class Site:
         """Return the response to POST `path`; `arguments` are those of httpx.post."""
         return httpx.post(self.address + path, headers={"Host": self.name}, timeout=PATIENCE, **arguments)
 
-    def websocket(self, path: str = "/ws/chat/", **headers: str) -> ClientConnection:
-        """Return an open WebSocket at `path`, with the origin of the site's pages."""
+    def websocket(self, path: str = "/ws/chat/", protocols: tuple[str, ...] = (), **headers: str) -> ClientConnection:
+        """Return an open WebSocket at `path`, with the origin of the site's pages; `protocols` are the subprotocols to offer."""
         # No resolver has the name, so connect by address.
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         place = f"{self.name}:{self.port}"
         options = {"origin": f"http://{place}", "additional_headers": headers, "open_timeout": PATIENCE}
-        return connect(f"ws://{place}{path}", sock=connection, **options)
+        return connect(f"ws://{place}{path}", sock=connection, subprotocols=protocols or None, **options)
 
     def release(self) -> str:
         """Return the release that answers now."""

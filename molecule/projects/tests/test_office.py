@@ -72,9 +72,10 @@ def test_each_database_has_the_tables_that_the_router_allows(host, site):
 
 
 def test_a_websocket_needs_the_token_that_the_gate_has_shown(site, deployed):
-    with site.websocket("/ticker/", **{"X-Token": TOKEN, "Sec-WebSocket-Protocol": "ticker.v2"}) as socket:
+    with site.websocket("/ticker/", ("ticker.v2",), **{"X-Token": TOKEN}) as socket:
         assert json.loads(socket.recv(timeout=30)) == {"tick": 1}
     assert TOKEN not in deployed, "the deploy printed a secret"
+    assert "bookworm: installing packages" in deployed, "a deploy says what it is doing"
 
 
 def test_its_tools_are_not_installed_but_its_extra_is(host, site):

@@ -16,6 +16,7 @@ from asgictl.app import App, installed_apps, link_atomically, remove_tree
 from asgictl.errors import Refused
 from asgictl.jobs import run_timers, start_jobs
 from asgictl.migrations import migrate, migrations_of, refuse_unknown
+from asgictl.progress import part, restart
 from asgictl.release import Release
 from asgictl.settle import settle
 from asgictl.stage import is_complete, stage
@@ -37,6 +38,7 @@ class Deploy:
     @contextmanager
     def _step(self, name: str) -> Iterator[State]:
         with transaction(self.app) as state:
+            restart(self.app)
             yield self._note(state, step=name)
 
     def _note(self, state: State, lease: float = LEASE_SECONDS, **changes: object) -> State:
@@ -89,7 +91,8 @@ class Deploy:
     def migrate(self, release: str) -> dict:
         """Apply pending migrations with the new release's code, before any cut-over."""
         with self._step("migrate") as state:
-            applied = migrate(Release(self.app, release))
+            with part(self.app, "migrations"):
+                applied = migrate(Release(self.app, release))
             self._note(state, migrated=(*state.attempt.migrated, *applied))
         return {"changed": bool(applied), "applied": applied}
 
@@ -107,15 +110,18 @@ class Deploy:
             ran = instance.state() == "active"
             began = time.monotonic()
             try:
-                instance.start(target.manifest["gate_timeout"])
+                with part(self.app, "starting the workers"):
+                    instance.start(target.manifest["gate_timeout"])
             except Refused as refused:
                 refused.details = target.redact(refused.details)
                 raise
             boot = round(time.monotonic() - began, 2)
-            passed = gate.pass_gate(target)
+            with part(self.app, "gate"):
+                passed = gate.pass_gate(target)
             if edge:
                 gate.require_edge(target, edge)
-            start_jobs(target, target.manifest["gate_timeout"])
+            with part(self.app, "processes beside the web service"):
+                start_jobs(target, target.manifest["gate_timeout"])
             if state.attempt.phase == Phase.BEGUN:
                 self._note(state, phase=Phase.READY)
         return {"changed": not ran, "boot_seconds": boot, "gate": passed}
@@ -132,7 +138,8 @@ class Deploy:
             alone = target.manifest["edge_settle_seconds"] if served and served != release else 0
             seconds = 0.0
             if edge:
-                seconds = gate.wait_for_edge(target, edge, alone, timeout=30 + alone)
+                with part(self.app, "edge"):
+                    seconds = gate.wait_for_edge(target, edge, alone, timeout=30 + alone)
                 gate.require_static(target, edge)
         return {"changed": served != release, "from": state.live(), "edge_seconds": seconds}
 

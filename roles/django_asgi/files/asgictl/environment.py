@@ -11,6 +11,7 @@ from asgictl.app import App, own_by_root, remove_tree, sync, write_atomically
 from asgictl.as_app import as_app, give_to_app
 from asgictl.errors import Refused
 from asgictl.pins import Pins, normalized, packages_in, sorted_pins, without_packages
+from asgictl.progress import part
 
 UV = "/usr/local/lib/uv/bin/uv"
 COMPLETE = ".complete"
@@ -62,7 +63,8 @@ class Builder:
         directory.mkdir()
         give_to_app(self.app, directory)
         self._uv("venv", "--quiet", "--allow-existing", "--python", self.order["python"], str(directory))
-        self._install(directory, pins, server)
+        with part(self.app, "installing packages", lambda: f"{len(list(directory.rglob('*.dist-info')))} so far"):
+            self._install(directory, pins, server)
         # From here on the app can run its environment but not change it.
         own_by_root(directory)
         write_atomically(directory / "requirements.lock", "\n".join([lock, *pins.repositories, *pins.folders]))

@@ -10,6 +10,7 @@ from asgictl.app import own_by_root, remove_tree, write_atomically
 from asgictl.as_app import Conversation, as_app, give_to_app
 from asgictl.errors import Refused
 from asgictl.precompress import precompress
+from asgictl.progress import part
 from asgictl.project import Finding, Layout, Place
 from asgictl.release import Release
 
@@ -60,14 +61,17 @@ def _prepare(staging: Release, order: dict, layout: Layout, program: Conversatio
         _lead(staging, place)
     collect = order["collectstatic"] and "django.contrib.staticfiles" in facts["apps"]
     program.answer(collect=collect, static_root=str(layout.static), module=order["module"])
-    if "collected" not in program.hear():
-        raise _failed(staging, program, f"manage.py collectstatic failed for release {staging.id}")
+    with part(staging.app, "collectstatic"):
+        if "collected" not in program.hear():
+            raise _failed(staging, program, f"manage.py collectstatic failed for release {staging.id}")
     # The edge's user reads these, and the app must not change them any more, least of all while root reads them.
     own_by_root(layout.static)
-    precompress(layout.static, staging.app.live_link / "static")
-    checks = program.hear().get("checks")
-    if checks is None:
-        raise _failed(staging, program, f"Release {staging.id} failed manage.py check --deploy")
+    with part(staging.app, "compressing static files"):
+        precompress(layout.static, staging.app.live_link / "static")
+    with part(staging.app, "check --deploy"):
+        checks = program.hear().get("checks")
+        if checks is None:
+            raise _failed(staging, program, f"Release {staging.id} failed manage.py check --deploy")
     serious = [check["text"] for check in checks if check["level"] >= LEVELS[order["check_fail_level"]]]
     if serious:
         raise Refused(

@@ -16,6 +16,7 @@ from asgictl.errors import Refused
 from asgictl.facts import adopt_key
 from asgictl.jobs import require_calendars
 from asgictl.prepare import prepare
+from asgictl.progress import part
 from asgictl.release import Release, environment_file
 from asgictl.sizing import auto_workers
 from asgictl.state import State
@@ -23,16 +24,18 @@ from asgictl.systemd import Instance, instances
 
 
 class Stopwatch:
-    """Records how long each step took: {step: seconds}."""
+    """Records how long each part took, {part: seconds}, and reports it."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: App) -> None:
+        self.app = app
         self.seconds: dict[str, float] = {}
 
     def time(self, name: str, work: Callable, *arguments: object) -> object:
         """Do `work` and note its duration under `name`."""
         began = time.monotonic()
         try:
-            return work(*arguments)
+            with part(self.app, name):
+                return work(*arguments)
         finally:
             self.seconds[name] = round(time.monotonic() - began, 2)
 
@@ -52,7 +55,7 @@ def stage(app: App, order: dict) -> dict:
     if is_complete(release):
         return _staged(release, changed=False, environment_built=False, seconds={}, findings=[])
     require_calendars(order["timers"])
-    watch = Stopwatch()
+    watch = Stopwatch(app)
     staging = Release(app, release.id, staging=True)
     try:
         remove_tree(staging.directory)
