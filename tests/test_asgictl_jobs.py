@@ -14,7 +14,8 @@ from asgictl.text import render
 from fake_host import A, B, Systemd, put_release
 
 JOBS = {"mailer-1": "all", "mailer-2": "all", "bot": "one", "tidy": "timer"}
-TIMER = "[Timer]\nOnCalendar=daily\n"
+# As a template may leave it: without a line's end.
+TIMER = "[Timer]\nOnCalendar=daily\n# the end"
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,7 @@ def test_a_process_that_does_not_stay_up_fails_the_deploy_before_any_traffic(
 def test_a_timer_runs_the_command_of_the_live_release(app: App, systemd: Systemd) -> None:
     timer = app.units / "shop.tidy.timer"
     deploy(app, A)
-    assert timer.read_text() == f"{TIMER}Unit=shop.tidy@{A}.service\n"
+    assert timer.read_text() == f"{TIMER}\nUnit=shop.tidy@{A}.service\n"
     assert systemd.states["shop.tidy.timer"] == "active"
     deploy(app, B)
     assert f"Unit=shop.tidy@{B}.service" in timer.read_text()

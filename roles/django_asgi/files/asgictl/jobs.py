@@ -104,7 +104,7 @@ def run_timers(app: App, release: str | None) -> None:
     """Let exactly the timers of this release run, each with the release's command; without a release, none."""
     wanted = {}
     for name, text in (Release(app, release).timers if release else {}).items():
-        wanted[f"{app.name}{BESIDE}{name}.timer"] = f"{text}Unit={app.name}{BESIDE}{name}@{release}.service\n"
+        wanted[f"{app.name}{BESIDE}{name}.timer"] = f"{text.rstrip()}\nUnit={app.name}{BESIDE}{name}@{release}.service\n"
     there = {file.name: file for file in app.units.glob(f"{app.name}{BESIDE}*.timer")}
     for gone in there.keys() - wanted.keys():
         systemctl("disable", "--quiet", "--now", gone, check=False)
