@@ -73,7 +73,7 @@ def pytest_runtest_makereport(item, call):
     if report.failed and host is not None:
         for title, command in {
             "asgictl status": "asgictl status",
-            "journal": "journalctl --no-pager --lines=40 --unit='*@*' --unit='*-retire-*' --unit=nginx",
+            "journal": "journalctl --no-pager --lines=40 --unit='*@*' --unit='*.retire-*' --unit=nginx",
             "nginx's error log": "tail -n 20 /var/log/nginx/error.log",
         }.items():
             shown = host.run(command)

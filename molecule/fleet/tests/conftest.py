@@ -50,7 +50,7 @@ def beats(hosts) -> Callable[[], list[str]]:
     """Lists the web host of each running beat."""
 
     def running() -> list[str]:
-        ask = "systemctl list-units --plain --no-legend --state=active 'sample-beat@*'"
+        ask = "systemctl list-units --plain --no-legend --state=active 'sample.beat@*'"
         return [name for name in WEB for _ in hosts[name].check_output(ask).splitlines()]
 
     return running

@@ -43,7 +43,7 @@ def test_new_tasks_run_on_the_new_code_beside_an_old_one(outlived, site, host):
     assert [one["release"] for one in new["completions"]] == [site.release()]
     assert job(site, number)["state"] == "running", "the deploy did not wait for it"
     assert job(site, number)["release"] == before
-    beats = host.check_output("systemctl list-units --plain --no-legend --state=active 'sample-beat@*'").splitlines()
+    beats = host.check_output("systemctl list-units --plain --no-legend --state=active 'sample.beat@*'").splitlines()
     assert len(beats) == 1, beats
 
 
@@ -75,7 +75,7 @@ def test_pools_keep_postgresql_below_its_limit(outlived, site, host, variables):
 def test_a_killed_celery_worker_loses_no_task(outlived, site, host):
     number = start_job(site, 6)["id"]
     wait_for_job(site, number, "running")
-    host.check_output("systemctl kill --signal=KILL 'sample-celery@%s.service'", site.release())
+    host.check_output("systemctl kill --signal=KILL 'sample.celery@%s.service'", site.release())
     done = wait_for_job(site, number, "done")
     assert len(done["completions"]) == 1
     assert done["deliveries"] >= 2, "the queue delivered it again"

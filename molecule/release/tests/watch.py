@@ -104,9 +104,9 @@ class Watch:
         instances = {live} | {
             one["release"]
             for one in status["retiring"]
-            if one["state"] == "deactivating" or f"sample-retire-{one['release']}.service" in units
+            if one["state"] == "deactivating" or f"sample.retire-{one['release']}.service" in units
         }
-        kinds = ("sample@{}.service", "sample@{}.socket", "sample-retire-{}.service")
+        kinds = ("sample@{}.service", "sample@{}.socket", "sample.retire-{}.service")
         groups = " ".join(
             f"/sys/fs/cgroup/$(systemctl show -P ControlGroup sample@{one}.service)/cgroup.procs" for one in instances
         )
