@@ -100,7 +100,7 @@ def test_its_processes_run_on_every_host_or_on_one(host, deployed):
 
 def test_its_timer_runs_on_one_host_and_its_last_run_is_known(host, deployed):
     if host.backend.get_pytest_id() != "ansible://bookworm":
-        assert host.check_output("systemctl list-unit-files --no-legend 'office.*.timer'") == ""
+        assert host.run("systemctl list-unit-files --no-legend 'office.*.timer'").stdout == ""
         return
 
     def last() -> dict:
