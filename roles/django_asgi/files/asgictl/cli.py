@@ -203,9 +203,9 @@ def main() -> int:
         result = run(options)
     except Refused as refused:
         if as_json:
-            print(json.dumps({"failed": True, "msg": str(refused), "details": refused.details, **refused.facts}))
+            print(json.dumps({"failed": True, "msg": refused.with_cause(), "details": refused.details, **refused.facts}))
         else:
-            print(f"asgictl: {refused}", *([refused.details] if refused.details else []), sep="\n", file=sys.stderr)
+            print(f"asgictl: {refused.with_cause()}", *([refused.details] if refused.details else []), sep="\n", file=sys.stderr)
         return 1
     except PermissionError as error:
         print(f"asgictl: {error}. Run it as root: sudo asgictl …", file=sys.stderr)

@@ -182,9 +182,11 @@ class Deploy:
             attempt = state.attempt
             if not attempt or attempt.token != self.token:
                 return {"changed": False, "live": state.serving()}
+            restart(self.app)
             undone = save(self.app, state.undone(time.time()))
             _note_in_history(self.app, attempt, "failed", reason=_first_line(reason))
-            settle(self.app, undone)
+            with part(self.app, "undoing the deploy"):
+                settle(self.app, undone)
         return {"changed": True, "live": undone.live(), "migrated": attempt.migrated}
 
     def remove(self) -> dict:

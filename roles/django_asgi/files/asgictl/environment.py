@@ -18,6 +18,12 @@ COMPLETE = ".complete"
 INTERPRETER_SECONDS = 60
 
 
+def _installed_in(environment: Path) -> str:
+    """How many packages an environment has so far; uv downloads and builds all of them before it installs the first."""
+    number = len(list(environment.glob("lib/*/site-packages/*.dist-info")))
+    return f"{number} so far" if number else "downloading and building them"
+
+
 def advice_on(output: str) -> str:
     """A sentence on the package that uv could not compile, with a space before it; empty if that was not the reason."""
     package = re.search(r"Failed to (?:download and )?build `([^`]+)`", output)
@@ -63,7 +69,7 @@ class Builder:
         directory.mkdir()
         give_to_app(self.app, directory)
         self._uv("venv", "--quiet", "--allow-existing", "--python", self.order["python"], str(directory))
-        with part(self.app, "installing packages", lambda: f"{len(list(directory.rglob('*.dist-info')))} so far"):
+        with part(self.app, "installing packages", lambda: _installed_in(directory)):
             self._install(directory, pins, server)
         # From here on the app can run its environment but not change it.
         own_by_root(directory)

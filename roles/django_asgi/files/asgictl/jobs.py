@@ -40,8 +40,9 @@ def start_jobs(release: Release, timeout: float) -> None:
     for unit in (unit for unit, before in state.items() if before not in ("active", "deactivating")):
         is_worker = unit == instance.jobs.get("celery")
         while not (_answers(release) if is_worker else _is_steady(instance, unit, began)):
-            if time.time() - began > timeout or _has_ended(instance, unit):
-                what = "answer; check that the broker runs, and" if is_worker else "stay up; see"
+            ended = _has_ended(instance, unit)
+            if ended or time.time() - began > timeout:
+                what = "answer; check that the broker runs, and" if is_worker and not ended else "stay up; see"
                 raise Refused(
                     f"{unit} does not {what} the unit's last log lines.",
                     details=release.redact(journal(unit, since=began)),

@@ -40,8 +40,12 @@ def part(app: App, name: str, count: Callable[[], str] | None = None) -> Iterato
     began, ended = time.monotonic(), threading.Event()
 
     def tick() -> None:
+        last = ""
         while not ended.wait(TICK_SECONDS):
-            report(app, f"{name}: {count()}")
+            now = count()
+            if now != last:
+                report(app, f"{name}: {now}")
+            last = now
 
     ticking = threading.Thread(target=tick, daemon=True) if count else None
     if ticking:
