@@ -103,6 +103,7 @@ def test_a_warning_names_its_hosts_unless_all_have_found_it(plugin: Plugin) -> N
     staged = {"web1": {"findings": ["DEBUG is on.", "Both."]}, "web2": {"findings": ["Both."]}}
     assert deploy_warnings(["The source has changes."], staged) == ["The source has changes.", "web1: DEBUG is on.", "Both."]
     assert deploy_warnings([], {"web1": {}, "web2": {}}) == []
+    assert deploy_warnings(["DEBUG is on."], {}, ["'warm' failed."]) == ["DEBUG is on.", "'warm' failed."]
 
 
 def test_a_process_that_runs_is_not_dead(caller: ModuleType) -> None:

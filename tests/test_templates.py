@@ -225,8 +225,11 @@ def test_uploads_are_spooled_to_disk_unless_the_inventory_says_otherwise() -> No
     assert evaluate(ROLE, "__django_asgi_manifest.env.TMPDIR", django_asgi_env={"TMPDIR": "/srv/spool"}) == "/srv/spool"
 
 
-def summary(workers: object) -> list[str]:
-    """Return the lines that the play prints at its end; `web1` and `web2` have just staged the release, `web3` had it already."""
+def summary(workers: object, after: dict[str, list[str]] | None = None, **variables: object) -> list[str]:
+    """Return the lines that the play prints at its end; `web1` and `web2` have just staged the release, `web3` had it already.
+
+    `after` holds, by host, the warnings of the commands that follow the cut-over.
+    """
     staged = {
         "web1": {"worker_count": 2, "worker_count_why": "one for each of 2 cores"},
         "web2": {"worker_count": 1, "worker_count_why": "1 of 160 MiB each fit in 500 MiB beside 256 MiB for the rest"},
@@ -235,8 +238,9 @@ def summary(workers: object) -> list[str]:
     reported = {"serves": False, "live": None, "leader": False}
     hosts = {name: {"__django_asgi_host": reported, "__django_asgi_release": "a" * 12} for name in names}
     hosts |= {name: hosts[name] | {"__django_asgi_staged": answer} for name, answer in staged.items()}
-    given = {"ansible_play_hosts": list(hosts), "hostvars": hosts, "django_asgi_workers": workers}
-    given |= {"__django_asgi_release": "a" * 12, "__django_asgi_host": reported}
+    hosts |= {name: hosts[name] | {"__django_asgi_after": {"warnings": said}} for name, said in (after or {}).items()}
+    given = {"ansible_play_hosts": list(hosts), "ansible_play_hosts_all": list(hosts), "hostvars": hosts, **variables}
+    given |= {"__django_asgi_release": "a" * 12, "__django_asgi_host": reported, "django_asgi_workers": workers, "groups": {}}
     return evaluate(ROLE, "__django_asgi_summary", **given).splitlines()
 
 
@@ -250,6 +254,27 @@ def test_the_play_says_how_many_workers_auto_has_chosen_and_why() -> None:
 
 def test_the_play_says_nothing_of_workers_that_were_asked_for() -> None:
     assert summary(2) == ["Release aaaaaaaaaaaa is live on web1, web2, web3."]
+
+
+@pytest.mark.parametrize(
+    ("leader", "expected"),
+    [
+        ("", ["Warning: 'warm' failed."]),
+        ("web2", []),
+        ("web9", ["Warning: django_asgi_after_commands did not run, because web9 is not a host of this run."]),
+    ],
+)
+def test_the_play_warns_of_commands_after_the_cut_over_that_failed_or_had_no_host(leader: str, expected: list[str]) -> None:
+    after = {"web1": ["'warm' failed."], "web2": []}
+    commands = {"django_asgi_after_commands": ["warm"], "django_asgi_leader_host": leader}
+    assert summary(2, after, **commands)[1:] == expected
+    assert summary(2, after, **commands, __django_asgi_kind="rollback")[1:] == []
+
+
+def test_the_commands_that_complete_a_release_are_part_of_its_name() -> None:
+    given = {"django_asgi_prepare_commands": "manage.py compilemessages"}
+    assert evaluate(ROLE, "__django_asgi_manifest.prepare_commands", **given) == ["manage.py compilemessages"]
+    assert evaluate(ROLE, "__django_asgi_manifest.prepare_commands") == []
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(4, 4), ("4", 4), ("auto", "auto")], ids=["number", "text", "auto"])

@@ -15,6 +15,7 @@ from pathlib import Path
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.django_asgi.site.plugins.module_utils.build import Build, built, cache_directory, files_of_result
 from ansible_collections.django_asgi.site.plugins.module_utils.requirements import Unusable, require_python, requirements_of
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
@@ -106,15 +107,15 @@ def files_of(directory: Path) -> list[Path]:
     return sorted(path for path in paths if ".git" not in path.parts)
 
 
-def write_bundle(directory: Path, file: io.BufferedIOBase) -> dict[str, str]:
-    """Write the files of `directory` to a tar archive; return {path: SHA-256 of its content, or its link's target}.
+def write_bundle(directory: Path, files: list[Path], file: io.BufferedIOBase) -> dict[str, str]:
+    """Write these files of `directory` to a tar archive; return {path: SHA-256 of its content, or its link's target}.
 
     Names are sorted; owners, times and all mode bits except the executable bit are left out, so that the same files
     always give the same bytes.
     """
     sources = {}
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path in files_of(directory):
+        for path in files:
             status = (directory / path).lstat()
             entry = tarfile.TarInfo(path.as_posix())
             if stat.S_ISLNK(status.st_mode):
@@ -133,10 +134,19 @@ def write_bundle(directory: Path, file: io.BufferedIOBase) -> dict[str, str]:
     return sources
 
 
-def bundle(source: str, version: str, project_dir: str, requirements: str, place: Path, pythons: dict[str, str]) -> dict:
+def bundle(
+    source: str,
+    version: str,
+    project_dir: str,
+    requirements: str,
+    place: Path,
+    pythons: dict[str, str],
+    build: Build | None = None,
+) -> dict:
     """Bundle `source` into a file in `place`; `pythons` are the versions that the hosts would run it with, by host name.
 
-    Returns `path`, `digest`, `sources`, `source` (its address and version), and the facts of its requirements.
+    With `build`, what is bundled is the result of its commands. Returns `path`, `digest`, `sources`, `source` (its address and
+    version), and the facts of its requirements.
     """
     with tempfile.TemporaryDirectory() as scratch:
         origin = {"address": re.sub(r"//[^/]*@", "//", source), "version": version}
@@ -153,9 +163,14 @@ def bundle(source: str, version: str, project_dir: str, requirements: str, place
         if not (project / "manage.py").is_file():
             raise Unusable(f"There is no manage.py in {project}: set django_asgi_project_dir to its directory.")
         require_python(directory, project, pythons)
-        facts = requirements_of(directory, project, requirements)
-        buffer = io.BytesIO()
-        sources = write_bundle(directory, buffer)
+        files, buffer = files_of(directory), io.BytesIO()
+        if build and build.commands:
+            write_bundle(directory, files, buffer)
+            directory = built(buffer.getvalue(), build, cache_directory())
+            files, buffer = files_of_result(directory, set(files)), io.BytesIO()
+        # After the build, which may write the file.
+        facts = requirements_of(directory, directory / project_dir, requirements)
+        sources = write_bundle(directory, files, buffer)
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     path = place / f"bundle-{digest[:16]}.tar.gz"
     path.write_bytes(gzip.compress(buffer.getvalue(), compresslevel=6, mtime=0))
@@ -163,17 +178,25 @@ def bundle(source: str, version: str, project_dir: str, requirements: str, place
 
 
 class ActionModule(ActionBase):
-    """Bundles the source; arguments: source, version, project_dir, requirements, pythons."""
+    """Bundles the source; arguments: source, version, project_dir, requirements, pythons, build (the fields of `Build`)."""
 
-    _VALID_ARGS = frozenset(("source", "version", "project_dir", "requirements", "pythons"))
+    _TEXTS = ("source", "version", "project_dir", "requirements")
+    _VALID_ARGS = frozenset((*_TEXTS, "pythons", "build"))
 
     def run(self, tmp=None, task_vars=None):
         """Return what `bundle` returns, or fail with its reason."""
         super().run(tmp, task_vars)
-        arguments = {name: str(self._task.args.get(name, "")) for name in self._VALID_ARGS - {"pythons"}}
+        arguments = {name: str(self._task.args.get(name, "")) for name in self._TEXTS}
+        given = self._task.args["build"]
+        build = Build(
+            commands=list(given["commands"]),
+            environment={name: str(value) for name, value in given["environment"].items()},
+            seconds=int(given["seconds"]),
+            excludes=list(given["excludes"]),
+        )
         try:
             # Ansible removes this directory when the play ends.
             place = Path(constants.DEFAULT_LOCAL_TMP)
-            return bundle(**arguments, place=place, pythons=self._task.args.get("pythons") or {})
+            return bundle(**arguments, place=place, pythons=self._task.args.get("pythons") or {}, build=build)
         except Unusable as error:
             raise AnsibleActionFail(str(error)) from error

@@ -67,17 +67,19 @@ def way_back(fleet, wanted):
     return {"release": next(iter(found.values())), "fault": ""}
 
 
-def deploy_warnings(of_bundle, staged):
+def deploy_warnings(of_bundle, staged, after=()):
     """Return what a deploy has found that its operator should know, each sentence once.
 
     `of_bundle` is what the bundle of the source has shown; `staged` what each host has answered to the step stage, by host name,
-    empty if it staged nothing. A sentence that not every host has found names its hosts.
+    empty if it staged nothing. A sentence that not every host has found names its hosts. `after` holds what has failed since the
+    cut-over.
     """
     hosts = {}
     for name, answer in staged.items():
         for finding in answer.get("findings", []):
             hosts.setdefault(finding, []).append(name)
-    return [*of_bundle, *(text if len(names) == len(staged) else f"{', '.join(names)}: {text}" for text, names in hosts.items())]
+    found = [text if len(names) == len(staged) else f"{', '.join(names)}: {text}" for text, names in hosts.items()]
+    return [*of_bundle, *found, *after]
 
 
 def _releases_of(fleet):

@@ -15,6 +15,7 @@ MOST_WORKERS = 128
 SHORTEST_SECRET = 4
 STOP_SECONDS = 30
 TIMER_SECONDS = 3600
+COMMANDS = ("django_asgi_build_commands", "django_asgi_prepare_commands", "django_asgi_after_commands")
 # Names of jobs that the role itself uses: those of Celery, and of units that are no jobs.
 RESERVED_JOBS = ("celery", "beat", "retire", "service", "socket")
 
@@ -28,6 +29,9 @@ def faults(values: dict, inventory: dict) -> Iterator[Fault]:
     yield from _of_hosts(values, inventory["hosts"])
     yield from _of_pools(values, len(inventory["played"]))
     yield from _of_jobs(values, inventory["hosts"])
+    for variable in COMMANDS:
+        for command in values[variable]:
+            yield from _of_command(f"{variable}: {command}", command)
     path = values["django_asgi_project_dir"]
     if path.startswith("/") or ".." in path.split("/"):
         yield wrong("django_asgi_project_dir", path, "a path inside the source")
@@ -69,20 +73,22 @@ def _of_jobs(values: dict, hosts: list[str]) -> Iterator[Fault]:
                     variable, entry["name"], f"names that nothing else has; {', '.join(RESERVED_JOBS)} are the role's", "has"
                 )
             used.add(entry["name"])
-            try:
-                words = shlex.split(entry["command"])
-            except ValueError as error:
-                yield Fault(
-                    f"{variable}: {entry['name']}: command", f"can't be split into words ({error}); expected quotes in pairs"
-                )
-            else:
-                if not words:
-                    yield wrong(f"{variable}: {entry['name']}: command", entry["command"], "a program and its arguments")
+            yield from _of_command(f"{variable}: {entry['name']}: command", entry["command"])
     leader, beat = values["django_asgi_leader_host"], values["django_asgi_celery_beat_host"]
     if leader and leader not in hosts:
         yield wrong("django_asgi_leader_host", leader, "a host of the inventory")
     if leader and beat and leader != beat:
         yield wrong("django_asgi_leader_host", leader, f"the same host as django_asgi_celery_beat_host, {beat}, or nothing")
+
+
+def _of_command(where: str, command: str) -> Iterator[Fault]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        yield Fault(where, f"can't be split into words ({error}); expected quotes in pairs")
+    else:
+        if not words:
+            yield wrong(where, "", "a program and its arguments")
 
 
 def exec_line(command: str, programs: str) -> str:

@@ -34,11 +34,12 @@ def sync(path: Path) -> None:
     subprocess.run(["sync", "--file-system", path], check=True)
 
 
-def own_by_root(directory: Path) -> None:
-    """Make root the owner of a directory and its contents, which the app can still read; don't follow links."""
+def own_by_root(directory: Path, only: "App | None" = None) -> None:
+    """Make root the owner of a directory and its contents, which all can read, or `only` that app; don't follow links."""
     if os.geteuid() == 0:
-        subprocess.run(["chown", "--recursive", "--no-dereference", "0:0", directory], check=True)
-    subprocess.run(["chmod", "--recursive", "u=rwX,go=rX", directory], check=True)
+        group = only.gid() if only else 0
+        subprocess.run(["chown", "--recursive", "--no-dereference", f"0:{group}", directory], check=True)
+    subprocess.run(["chmod", "--recursive", "u=rwX,g=rX,o=" if only else "u=rwX,go=rX", directory], check=True)
 
 
 def link_atomically(link: Path, target: str) -> None:

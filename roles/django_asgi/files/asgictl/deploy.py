@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 
 from asgictl import gate, history
 from asgictl.app import App, installed_apps, link_atomically, remove_tree
+from asgictl.commands import follow
 from asgictl.errors import Refused
 from asgictl.jobs import run_timers, start_jobs
 from asgictl.migrations import migrate, migrations_of, refuse_unknown
@@ -163,6 +164,10 @@ class Deploy:
                 warnings.append(f"Release {release} is live, but this is left to the next deploy or rollback: {reason}.")
             warnings += _note_in_history(self.app, attempt, "succeeded")
         return {"changed": True, **settled, "seconds": round(time.time() - attempt.since, 1), "warnings": warnings}
+
+    def after(self, release: str, commands: list[str]) -> dict:
+        """Run `commands` in the live release, outside of any lock; `warnings` reports those that fail."""
+        return {"changed": True, "warnings": follow(Release(self.app, release), commands)}
 
     def wait_for_retired(self, seconds: float) -> dict:
         """Wait until no old instance serves; Refused after `seconds`. A worker may still finish its tasks."""

@@ -9,7 +9,16 @@ from asgictl.release import Release
 from asgictl.systemd import Instance
 
 # The settings in a manifest; its other keys record where and when the release was made.
-SETTINGS = {"project_dir", "settings_module", "workers", "health_path", "health_host", "websocket_path", "gate_timeout"}
+SETTINGS = {
+    "project_dir",
+    "settings_module",
+    "workers",
+    "health_path",
+    "health_host",
+    "websocket_path",
+    "gate_timeout",
+    "prepare_commands",
+}
 # Only these kinds name all packages before the host has built the environment.
 PINNED = ("hashed", "uv.lock")
 

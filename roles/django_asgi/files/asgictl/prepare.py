@@ -66,8 +66,9 @@ def _prepare(staging: Release, order: dict, layout: Layout, program: Conversatio
             raise _failed(staging, program, f"manage.py collectstatic failed for release {staging.id}")
     # The edge's user reads these, and the app must not change them any more, least of all while root reads them.
     own_by_root(layout.static)
-    with part(staging.app, "compressing static files"):
-        precompress(layout.static, staging.app.live_link / "static")
+    if not staging.manifest.get("prepare_commands"):
+        with part(staging.app, "compressing static files"):
+            precompress(layout.static, staging.app.live_link / "static")
     with part(staging.app, "check --deploy"):
         checks = program.hear().get("checks")
         if checks is None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -123,6 +124,11 @@ class Release:
     def command(self, program: str, *arguments: str) -> list[str]:
         """The command line of a program of the release's environment, or of one with a path."""
         return [program if "/" in program else str(self.directory / "venv/bin" / program), *arguments]
+
+    def argv(self, command: str) -> list[str]:
+        """The command line of an inventory's command: its first word is manage.py or a program, and no shell reads it."""
+        program, *arguments = shlex.split(command)
+        return self.manage_command(*arguments) if program == "manage.py" else self.command(program, *arguments)
 
     def process_settings(self) -> dict:
         """The subprocess settings that match the service's: directory, environment and umask."""

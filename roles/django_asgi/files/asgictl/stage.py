@@ -11,6 +11,7 @@ from pathlib import Path
 
 from asgictl.app import App, own_by_root, remove_tree, sync, write_atomically
 from asgictl.as_app import as_app, give_to_app
+from asgictl.commands import complete
 from asgictl.environment import COMPLETE, Builder
 from asgictl.errors import Refused
 from asgictl.facts import adopt_key
@@ -63,12 +64,7 @@ def stage(app: App, order: dict) -> dict:
         builder = Builder(app, staging.project, order)
         environment, built = watch.time("environment", builder.build)
         (staging.directory / "venv").symlink_to(f"../../environments/{environment}")
-        with ThreadPoolExecutor() as pool:
-            work = [
-                pool.submit(watch.time, "prepare", prepare, staging, order),
-                pool.submit(watch.time, "compile", _compile, staging),
-            ]
-        findings, _ = [part.result() for part in work]
+        findings = _complete(staging, order, watch)
         sync(staging.directory)
         # Only now, because it may be the live one.
         if release.directory.is_dir():
@@ -125,6 +121,21 @@ def _unpack(staging: Release, order: dict) -> None:
     (directory / "socket").symlink_to(staging.socket)
 
 
+def _complete(staging: Release, order: dict, watch: Stopwatch) -> list[str]:
+    """Prepare the project and compile its source; return the findings."""
+    if commands := staging.manifest.get("prepare_commands"):
+        findings = watch.time("prepare", prepare, staging, order)
+        watch.time("commands", complete, staging, commands)
+        # Last, because they may change the source, and its compiled form is not compared with it later.
+        watch.time("compile", _compile, staging)
+        return findings
+    with ThreadPoolExecutor() as pool:
+        prepared = pool.submit(watch.time, "prepare", prepare, staging, order)
+        compiled = pool.submit(watch.time, "compile", _compile, staging)
+    compiled.result()
+    return prepared.result()
+
+
 def _own(directory: Path, app: App, mode: int) -> None:
     """Let the app read `directory`, and only root write to it."""
     directory.chmod(mode)
@@ -139,7 +150,11 @@ def _compile(staging: Release) -> None:
     paths = ["-s", directory, "-p", staging.final_directory, "--invalidation-mode", "unchecked-hash", directory / "src"]
     caches = [folder / "__pycache__" for folder in {file.parent for file in (directory / "src").rglob("*.py")}]
     for cache in caches:
-        cache.mkdir(exist_ok=True)
+        # What a command of the app has left there may be a link, which root must not follow.
+        if cache.is_symlink() or cache.is_file():
+            cache.unlink()
+        remove_tree(cache)
+        cache.mkdir()
         give_to_app(staging.app, cache)
     # A file that nothing imports may have a syntax error without harm.
     as_app(staging.app, [*python, *paths], cwd=directory, env={})
