@@ -13,7 +13,7 @@ setup: ## Install system packages for the lab and the pinned tools in .venv
 demo: ## Deploy the sample project on a lab host: http://127.0.0.1:8080/ (DEMO_PORT=8080, DEMO_HTTPS_PORT=8443)
 	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py && .venv/bin/python tools/demo.py --since $$since
 
-test: ## Everything: lint, unit, every molecule scenario, two at a time (LANES=1; FROM=fleet continues from there)
+test: ## Everything: lint, unit, every molecule scenario, two at a time (LANES=1; FROM=fleet continues from there; LAB_IMAGE=name)
 	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py --since $$since $(if $(LANES),--lanes $(LANES)) $(if $(FROM),--from $(FROM)) all
 
 lint: checks ## ansible-lint (production profile; only what has changed since it passed), yamllint, ruff

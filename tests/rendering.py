@@ -73,7 +73,7 @@ def argument_specs(role: str, entry: str = "main") -> dict[str, Any]:
 
 
 def _templar(role: str, variables: dict[str, Any]) -> Templar:
-    """Return a Templar that sees a role's defaults, then ``variables``, then the role's own vars."""
+    """Return a Templar that sees a role's defaults, then ``variables``, then the role's own vars on Debian."""
     known = {
         "ansible_managed": "Ansible managed",
         "role_path": str(ROLES / role),
@@ -81,6 +81,7 @@ def _templar(role: str, variables: dict[str, Any]) -> Templar:
         **defaults(role),
         **_mark(variables),
         **_load(ROLES / role / "vars" / "main.yml"),
+        **_load(ROLES / role / "vars/families/debian.yml"),
     }
     return Templar(loader=_loader(), variables={**known, "vars": known})
 

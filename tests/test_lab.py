@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import jinja2
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,7 +16,7 @@ LAB = ROOT / "roles/lab"
 sys.path.insert(0, str(ROOT / "tools"))
 
 import setup
-from rendering import argument_specs, defaults
+from rendering import argument_specs, defaults, evaluate
 
 
 def load_module():
@@ -146,6 +148,29 @@ def test_provisioning_of_a_machine_without_settings_writes_none(tmp_path):
     script = provisioning(BARE_CONTROLLER, tmp_path)
     for absent in ["apt.conf.d", "pip.conf", "uv.toml", "/etc/environment", "ca-certificates"]:
         assert absent not in script
+
+
+@pytest.mark.parametrize(
+    ("units", "restarted"), [("ssh.service", "ssh"), ("sshd.service", "sshd"), ("ssh.service sshd.service", "ssh")]
+)
+def test_provisioning_restarts_the_ssh_server_by_the_name_that_the_host_has(tmp_path, units, restarted):
+    script = provisioning(BARE_CONTROLLER, tmp_path)
+    systemctl = f'case "$1" in cat) case " {units} " in *" $2 "*) ;; *) exit 1 ;; esac ;; *) echo "$*" >>{tmp_path}/calls ;; esac'
+    for name, text in {"systemctl": systemctl, "ssh-keygen": ":"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    # What comes before it writes to /etc.
+    subprocess.run(["sh", "-euc", script[script.index("ssh-keygen -A") :]], env=environment, check=True)
+    assert (tmp_path / "calls").read_text() == f"enable --quiet {restarted}.service\nrestart {restarted}.service\n"
+
+
+def test_the_environment_chooses_the_image_of_all_hosts(monkeypatch):
+    monkeypatch.delenv("LAB_IMAGE", raising=False)
+    assert evaluate("lab", "lab_image") == ""
+    monkeypatch.setenv("LAB_IMAGE", "localhost/ubuntu:24.04")
+    assert evaluate("lab", "__lab_defaults.image") == "localhost/ubuntu:24.04"
+    assert evaluate("lab", "lab_image", lab_image="localhost/own:1") == "localhost/own:1"
 
 
 def test_inventory_holds_plain_values_only(tmp_path):

@@ -52,6 +52,14 @@ def test_a_host_is_what_it_says_itself_or_else_what_the_role_says() -> None:
     assert images == {known()["debian13"]["image"]: known()["debian13"], "localhost/own:1": {}}
 
 
+def test_an_image_for_all_hosts_takes_precedence_over_the_base_that_a_host_names() -> None:
+    hostvars = {"one": {"lab_base": "debian13"}, "two": {"lab_base": "debian12", "lab_image": "localhost/own:1"}}
+    defaults = DEFAULTS | {"image": "localhost/ubuntu:24.04"}
+    hosts = wanted_hosts(["one", "two"], hostvars, defaults, known(), {"nofile": 1024, "nproc": -1}, [])
+    assert [host["image"] for host in hosts.values()] == ["localhost/ubuntu:24.04", "localhost/own:1"]
+    assert images_of(hosts, known())["localhost/ubuntu:24.04"] == {}, "it is not built"
+
+
 def test_a_host_is_reached_by_its_published_ports_and_known_by_its_key() -> None:
     hosts = {"one": {"ports": {"22": 2201, "80": 8080, "443": 8443}}}
     found = reached([{"item": "one", "stdout": "ssh-ed25519 AAAA"}], hosts)

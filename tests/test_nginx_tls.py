@@ -24,6 +24,8 @@ REQUIRED: dict[str, Any] = {
 }
 DEBIAN_12 = "nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.9 30 May 2023 (running with OpenSSL 3.0.16 11 Feb 2025)"
 DEBIAN_13 = "nginx version: nginx/1.26.3\nbuilt with OpenSSL 3.5.1 1 Jul 2025\nconfigure arguments: --with-http_v3_module"
+UBUNTU_22 = "nginx version: nginx/1.18.0 (Ubuntu)\nbuilt with OpenSSL 3.0.2 15 Mar 2022"
+UBUNTU_24 = "nginx version: nginx/1.24.0 (Ubuntu)\nbuilt with OpenSSL 3.0.13 30 Jan 2024"
 FILE = "/etc/nginx/tls/my-shop.pem"
 
 
@@ -326,3 +328,8 @@ def test_a_pair_that_does_not_fit_is_refused_before_any_host_is_touched(
     assert expected in told if expected else told == ""
     secret = (pairs / "one.key").read_text().splitlines()[1]
     assert secret not in told
+
+
+@pytest.mark.parametrize(("build", "able"), [(UBUNTU_22, False), (DEBIAN_12, True), (UBUNTU_24, True), (DEBIAN_13, True)])
+def test_tls_needs_an_nginx_with_the_directives_of_the_templates(build: str, able: bool) -> None:
+    assert evaluate(ROLE, "__nginx_site_abilities.tls", **REQUIRED, **host(build)) is able

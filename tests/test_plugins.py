@@ -346,6 +346,18 @@ def test_a_package_counts_as_installed_only_when_dpkg_says_so(plugin: Plugin) ->
     assert plugin("action/packages.py").installed(output) == {"openssl"}
 
 
+def test_a_package_that_the_hosts_sources_lack_is_reported_with_what_to_do(plugin: Plugin) -> None:
+    explained = plugin("action/packages.py").explained
+    assert explained("No package matching 'valkey-server' is available", "set redis_server_flavour to redis") == (
+        "This host's package sources have no valkey-server: set redis_server_flavour to redis, or enable a source that has it, such"
+        " as Ubuntu's universe."
+    )
+    assert explained("No package matching 'mtail' is available", "").endswith(
+        "no mtail: enable a source that has it, such as Ubuntu's universe."
+    )
+    assert explained("dpkg was interrupted", "wait") == "dpkg was interrupted"
+
+
 # --- What runs beside the web service -------------------------------------------------------------------------------
 PROGRAMS = "/opt/shop/releases/%i/venv/bin"
 NO_CELERY = {"app": ""}

@@ -510,3 +510,26 @@ def test_packed_modules_are_kept_and_compiled_until_their_source_changes(tmp_pat
     assert kept.stat().st_mtime_ns == packed, "the second run packed it again"
     assert (tmp_path / "ssh.log").read_text().count("compile") == 1, "the second run compiled it again"
     assert "second" in play("AnsibleModule({}).exit_json(msg='second')")
+
+
+def test_modules_that_one_image_has_compiled_are_not_kept_for_another(tmp_path, monkeypatch):
+    monkeypatch.delenv("LAB_IMAGE", raising=False)
+    usual = packed_modules(tmp_path)
+    monkeypatch.setenv("LAB_IMAGE", "localhost/ubuntu:24.04")
+    assert packed_modules(tmp_path) != usual
+
+
+def test_one_command_gives_every_scenario_another_image(tmp_path):
+    (tmp_path / "program").write_text('#!/bin/sh\necho "$LAB_IMAGE"\n')
+    (tmp_path / "program").chmod(0o755)
+    shown = ["--eval=shown: ; @./program", "shown", "LAB_IMAGE=localhost/ubuntu:24.04"]
+    command = ["make", f"--file={ROOT / 'Makefile'}", *shown]
+    made = subprocess.run(command, cwd=tmp_path, env=PLAIN, capture_output=True, text=True, check=True)
+    assert made.stdout == "localhost/ubuntu:24.04\n"
+
+
+def test_a_stages_programs_get_the_image_of_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_IMAGE", "localhost/ubuntu:24.04")
+    monkeypatch.setattr("stages.LOGS", tmp_path)
+    monkeypatch.setattr("stages.ROOT", tmp_path)
+    assert "localhost/ubuntu:24.04" in Stages().run("one", "sh", "-c", "echo $LAB_IMAGE", cwd=tmp_path)

@@ -22,9 +22,11 @@ SHARES = {"idempotence": "converge", "check": "converge"}
 
 
 def packed_modules(root: Path) -> Path:
-    """Return the directory for the modules that Ansible has packed; a new one whenever their source changes."""
+    """Return the directory for the modules that Ansible has packed; a new one whenever their source or the hosts' image changes."""
     sources = [root / "requirements.txt", *root.glob("plugins/modul*/**/*.py")]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources) if path.exists())).hexdigest()
+    texts = [path.read_bytes() for path in sorted(sources) if path.exists()]
+    # They are compiled by a host's Python.
+    digest = hashlib.sha256(b"".join([*texts, os.environ.get("LAB_IMAGE", "").encode()])).hexdigest()
     return root / ".lab/modules" / digest[:12]
 
 

@@ -1,11 +1,13 @@
-"""Action: install Debian packages; queries dpkg first, because apt takes seconds to find that nothing is missing.
+"""Action: install packages with apt; queries dpkg first, because apt takes seconds to find that nothing is missing.
 
-Arguments: `names`, `cache_valid_time` (seconds for which the host's package lists count as fresh). Returns `missing`, the packages
+Arguments: `names`, `cache_valid_time` (seconds for which the host's package lists count as fresh), `advice` (what to do if the
+host's package sources lack one, as a command to a person). Returns `missing`, the packages
 that were not installed, and `present`, whether all are installed now; check mode installs nothing, and `msg` names what would be.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from ansible.plugins.action import ActionBase
@@ -16,10 +18,19 @@ def installed(output: str) -> set[str]:
     return {name for name, _, state in (line.partition(" ") for line in output.splitlines()) if state == "installed"}
 
 
-class ActionModule(ActionBase):
-    """Installs packages; arguments: names, cache_valid_time."""
+def explained(message: str, advice: str) -> str:
+    """Return the message of the module apt, with what to do if it reports a package that the host's sources lack."""
+    lacking = re.search("No package matching '([^']+)' is available", message)
+    if not lacking:
+        return message
+    source = "enable a source that has it, such as Ubuntu's universe"
+    return f"This host's package sources have no {lacking[1]}: {f'{advice}, or {source}' if advice else source}."
 
-    _VALID_ARGS = frozenset(("names", "cache_valid_time"))
+
+class ActionModule(ActionBase):
+    """Installs packages; arguments: names, cache_valid_time, advice."""
+
+    _VALID_ARGS = frozenset(("names", "cache_valid_time", "advice"))
 
     def run(self, tmp=None, task_vars=None):
         """Install what is missing."""
@@ -41,4 +52,7 @@ class ActionModule(ActionBase):
             "cache_valid_time": int(self._task.args.get("cache_valid_time", 86400)),
             "install_recommends": False,
         }
-        return self._execute_module("ansible.builtin.apt", arguments, task_vars=task_vars) | {"missing": missing, "present": True}
+        result = self._execute_module("ansible.builtin.apt", arguments, task_vars=task_vars)
+        if result.get("failed"):
+            result["msg"] = explained(result.get("msg", ""), self._task.args.get("advice", ""))
+        return result | {"missing": missing, "present": True}

@@ -64,7 +64,7 @@ def plan(nginx: dict, site: dict) -> dict:
 
 
 def abilities(nginx: dict, site: dict) -> dict:
-    """Return the features of a host's nginx: `http2_is_a_directive`, `http3`, `curves`; and `reuseport` for this site's QUIC.
+    """Return the features of a host's nginx: `tls`, `http2_is_a_directive`, `http3`, `curves`; and `reuseport` for this site's QUIC.
 
     nginx accepts reuseport only once for an address, whichever site has it.
     """
@@ -74,6 +74,8 @@ def abilities(nginx: dict, site: dict) -> dict:
     version = _version(re.findall("nginx/([0-9.]+)", nginx["build"])[:1])
     openssl = _version(re.findall("OpenSSL ([0-9.]+)", nginx["build"])[-1:])
     return {
+        # ssl_reject_handshake and ssl_conf_command.
+        "tls": version >= (1, 19, 4),
         "http2_is_a_directive": version >= (1, 25, 1),
         "http3": "http_v3_module" in nginx["build"],
         "curves": ("X25519MLKEM768:" if openssl >= (3, 5) else "") + "X25519:prime256v1:secp384r1",

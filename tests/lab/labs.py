@@ -69,7 +69,9 @@ class Clone:
         self.state = state
         self.port = port
         self.program = [PYTHON, "-B", directory / "roles/lab/files/asgilab"]
-        self.environment = {**os.environ, "ASGI_LAB_STATE": str(state), "ANSIBLE_CONFIG": str(directory / "ansible.cfg")}
+        # The tests of the lab itself bring their image along.
+        plain = {**os.environ, "LAB_IMAGE": ""}
+        self.environment = {**plain, "ASGI_LAB_STATE": str(state), "ANSIBLE_CONFIG": str(directory / "ansible.cfg")}
         self.ident = hashlib.sha256(str(inventory.resolve()).encode()).hexdigest()[:8]
         self.name = f"asgilab-{self.ident}"
         self.lab = state / "labs" / self.ident

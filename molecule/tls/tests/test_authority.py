@@ -96,4 +96,4 @@ def test_a_renewal_that_fails_is_a_warning(edge_play):
 
 def test_http3_is_refused_with_a_sentence(edge_play):
     output = " ".join(edge_play(fails=True, nginx_site_http3_enabled=True).split())
-    assert "this host's nginx was built without HTTP/3, which needs Debian 13 or later" in output
+    assert "this host's nginx was built without HTTP/3, which needs nginx 1.25 or newer" in output
