@@ -304,7 +304,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (
             "few.crt",
             "one.key",
-            "few.crt, whose certificate is not for www.example.org; expected one for all of nginx_site_server_names",
+            "few.crt, whose certificate is not for www.example.org; expected one for all of nginx_site_server_names and",
         ),
         ("nameless.crt", "one.key", "nameless.crt, whose certificate is not for www.example.org"),
         ("past.crt", "one.key", "past.crt, whose certificate has expired"),

@@ -1,6 +1,7 @@
 """Filters of the role nginx_site."""
 
 from ansible_collections.django_asgi.site.plugins.module_utils.nginx_host import abilities, plan, wishes
+from ansible_collections.django_asgi.site.plugins.module_utils.nginx_site import certificate_names, host_names, htpasswd
 
 
 class FilterModule:
@@ -8,4 +9,5 @@ class FilterModule:
 
     def filters(self):
         """Return the filters by name."""
-        return {f"nginx_site_{function.__name__}": function for function in (plan, abilities, wishes)}
+        functions = (plan, abilities, wishes, certificate_names, host_names, htpasswd)
+        return {f"nginx_site_{function.__name__}": function for function in functions}

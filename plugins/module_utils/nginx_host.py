@@ -13,6 +13,7 @@ STOCK_LINK = "/etc/nginx/sites-enabled/default"
 STOCK_FILE = "/etc/nginx/sites-available/default"
 KEEPS_MAIN_CONFIG = "# keeps: the host's own nginx.conf"
 KEEPS_STOCK_SITE = "# keeps: Debian's welcome page"
+ANSWERS_BY_ADDRESS = "# answers: health checks by address on port {}"
 CATCH_ALL = re.compile(r"/nginx_site-catch-all-[0-9]+[.]conf$")
 # Besides the two connections of each proxied client, nginx needs some itself.
 SPARE_CONNECTIONS = 1024
@@ -24,7 +25,7 @@ def plan(nginx: dict, site: dict) -> dict:
     In: the facts of the module nginx_site_info, and the site's variables without prefix, `tls_wanted` among them.
     Out: `other_sites`; `main_config_wanted`, `main_config_is_ours`, `worker_connections`, `worker_open_files`; `stock_unwanted`;
     `catch_all` (HTTP) and `tls_catch_all` (HTTPS), each with `addresses`, `is_mine`, `wanted`; as links `catch_alls_unwanted`, and
-    `tls_catch_alls_kept` for those that this site wrote.
+    `tls_catch_alls_kept` for those that this site wrote; `health_rival`, another site that answers health checks by address.
     """
     files = _files(nginx["configuration"])
     own = f"/etc/nginx/sites-enabled/{site['name']}.conf"
@@ -56,6 +57,7 @@ def plan(nginx: dict, site: dict) -> dict:
     kept = re.compile(rf"^# Kept by site: {re.escape(site['name'])}$", re.MULTILINE)
     return found | {
         "other_sites": others,
+        "health_rival": next(iter(_answering_by_address(files, site)), ""),
         "catch_alls_unwanted": ([] if others else former) + unwanted,
         "tls_catch_alls_kept": [
             path for path, text in files.items() if CATCH_ALL.search(path) and kept.search(text) and " ssl_protocols " in text
@@ -99,9 +101,16 @@ def _other_sites(files: dict[str, str], name: str) -> list[str]:
 
 
 def wishes(site: dict) -> list[str]:
-    """Return the comments for the site's file: what the site wants to keep of the original host."""
+    """Return the comments for the site's file: what it keeps of the original host, and what only one site can have."""
     kept = [] if site["main_config_enabled"] else [KEEPS_MAIN_CONFIG]
-    return kept + ([KEEPS_STOCK_SITE] if site["stock_site_enabled"] else [])
+    kept += [KEEPS_STOCK_SITE] if site["stock_site_enabled"] else []
+    return kept + ([ANSWERS_BY_ADDRESS.format(site["listen"])] if site["health_by_address"] else [])
+
+
+def _answering_by_address(files: dict[str, str], site: dict) -> list[str]:
+    """Return the other sites that answer health checks by address on the port; nginx would give all of them to the first."""
+    mark = ANSWERS_BY_ADDRESS.format(site["listen"])
+    return _other_sites({path: text for path, text in files.items() if mark in text.splitlines()}, site["name"])
 
 
 def _main_config(nginx: dict, site: dict, files: dict[str, str], others: list[str], texts: str) -> dict:

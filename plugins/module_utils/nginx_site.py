@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ansible_collections.django_asgi.site.plugins.module_utils.rules import Fault, wrong
+from ansible_collections.django_asgi.site.plugins.module_utils.sha512_crypt import salt_of, sha512_crypt
 
 ADDRESS = re.compile(r"[0-9.]+|\[.*\]")
 
@@ -18,9 +19,22 @@ def tls_mode(value: object) -> str:
     return "off" if mode in ("off", "false", "no") else mode
 
 
-def host_names(server_names: list[str]) -> list[str]:
-    """Return the names that an authority can sign; it signs no address over HTTP."""
-    return [name.lower() for name in server_names if name != "_" and not ADDRESS.fullmatch(name)]
+def certificate_names(names: list[str]) -> list[str]:
+    """Return names as a certificate has them: nginx's .example.org stands for example.org and *.example.org."""
+    return [one for name in names for one in ((name[1:], f"*{name}") if name.startswith(".") else (name,))]
+
+
+def host_names(names: list[str]) -> list[str]:
+    """Return, in lower case, the names of a certificate that an authority can sign; it signs no address over HTTP."""
+    return [name.lower() for name in names if name != "_" and not ADDRESS.fullmatch(name)]
+
+
+def htpasswd(users: dict[str, str], site: str) -> str:
+    """Return the file of a site's users and hashed passwords, a line each; always the same text for the same users.
+
+    The salt follows from the names, never from the password: a salt is public, and would be a quicker way to test guesses.
+    """
+    return "".join(f"{user}:{sha512_crypt(users[user], salt_of(site, user))}\n" for user in sorted(users))
 
 
 def faults(values: dict, inventory: dict) -> Iterator[Fault]:
@@ -37,11 +51,33 @@ def faults(values: dict, inventory: dict) -> Iterator[Fault]:
     if values["nginx_site_worker_open_files"] < 2 * values["nginx_site_worker_connections"]:
         expected = "at least twice nginx_site_worker_connections"
         yield wrong("nginx_site_worker_open_files", values["nginx_site_worker_open_files"], expected)
+    if (given := values["nginx_site_extra_template"]) and not _on_controller(Path(inventory["directory"]), given).is_file():
+        yield wrong("nginx_site_extra_template", given, "a file on the controller")
+    if values["nginx_site_health_allowed"] and not values["nginx_site_health_path"]:
+        yield Fault("nginx_site_health_allowed", "has no meaning without nginx_site_health_path; expected both")
+    yield from _of_names(values)
     yield from _of_tls(values, Path(inventory["directory"]))
 
 
+def _of_names(values: dict) -> Iterator[Fault]:
+    """Yield the faults of the site's names, of which nginx would ignore all but the first that are equal."""
+    served, redirected = values["nginx_site_server_names"], values["nginx_site_redirect_names"]
+    found = [name.lower() for name in certificate_names(served)]
+    for name in sorted({name for name in found if found.count(name) > 1}):
+        yield Fault("nginx_site_server_names", f"has {name} more than once (.example.org includes example.org); expected it once")
+    others = [name.lower() for name in certificate_names(redirected)]
+    for name in sorted({name for name in others if name in found or others.count(name) > 1}):
+        expected = "names that are neither in nginx_site_server_names nor twice in this list"
+        yield wrong("nginx_site_redirect_names", name, expected, "has")
+    for variable in ("nginx_site_redirect_names", "nginx_site_health_allowed"):
+        if values[variable] and (served[0].startswith(("*", ".")) or served[0] == "_"):
+            expected = f"a single name first, which {variable} needs, so neither a wildcard nor _"
+            yield wrong("nginx_site_server_names", served[0], expected, "has")
+
+
 def _of_tls(values: dict, directory: Path) -> Iterator[Fault]:
-    mode, names = tls_mode(values["nginx_site_tls"]), host_names(values["nginx_site_server_names"])
+    given = values["nginx_site_server_names"] + values["nginx_site_redirect_names"]
+    mode, names = tls_mode(values["nginx_site_tls"]), host_names(certificate_names(given))
     if mode == "files":
         yield from _of_pair(values, directory, names)
     elif mode == "acme":
@@ -68,7 +104,8 @@ def _of_authority(values: dict, directory: Path, names: list[str]) -> Iterator[F
     for name in names:
         if "*" in name:
             expected = "names that an authority can find over HTTP; get that certificate elsewhere and use nginx_site_tls: files"
-            yield wrong("nginx_site_server_names", name, expected, "has")
+            in_first = name in host_names(certificate_names(values["nginx_site_server_names"]))
+            yield wrong(f"nginx_site_{'server' if in_first else 'redirect'}_names", name, expected, "has")
     if (given := values["nginx_site_acme_ca_file"]) and not _on_controller(directory, given).is_file():
         yield wrong("nginx_site_acme_ca_file", given, "a file on the controller")
 
@@ -113,9 +150,8 @@ def _of_certificate(certificate: object, path: Path, names: list[str]) -> Iterat
         signed = set()
     for name in names:
         if not {name, re.sub("^[^.]+", "*", name)} & signed:
-            yield Fault(
-                variable, f"is {path}, whose certificate is not for {name}; expected one for all of nginx_site_server_names"
-            )
+            expected = "expected one for all of nginx_site_server_names and nginx_site_redirect_names"
+            yield Fault(variable, f"is {path}, whose certificate is not for {name}; {expected}")
 
 
 def _of_key(values: dict, directory: Path, certificate: object, certificate_path: Path) -> Iterator[Fault]:
