@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from asgictl.app import App, installed_apps, link_atomically, write_atomically
+from asgictl.app import DEFAULT_POLICY, App, installed_apps, link_atomically, write_atomically
 from asgictl.errors import Refused
 from fake_host import A, B, put_release
 
@@ -37,7 +37,7 @@ def test_a_name_of_none_or_several_releases_is_refused(app: App, prefix: str, fo
 
 def test_the_policy_has_defaults_that_the_host_overrides(app: App) -> None:
     app.policy_file.write_text('{"retire_max": 9}')
-    assert app.policy() == {"retire_seconds": 300, "retire_max": 9, "keep_releases": 5, "program_seconds": 3600}
+    assert app.policy() == DEFAULT_POLICY | {"retire_max": 9}
     app.policy_file.unlink()
     assert app.policy()["retire_max"] == 3
 

@@ -16,6 +16,7 @@ from asgictl.deploy import Deploy
 from asgictl.facts import host_facts
 from asgictl.migrations import Migrations
 from asgictl.plan import plan
+from asgictl.release import Release, environment_file
 from asgictl.text import duration
 from fake_host import A, B, C, Systemd, deploy, manifest, put_release
 
@@ -443,6 +444,14 @@ def test_a_plan_of_the_live_release_changes_nothing(app: App, systemd: Systemd) 
     deploy(app, B)
     planned = plan(app, plan_order())
     assert (planned["changed"], planned["diff"]["prepared"].strip()) == (False, "")
+
+
+def test_a_secret_that_names_its_release_is_another_one_only_if_its_text_is(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    file = Release(app, A).directory / "secrets"
+    file.write_text(environment_file({"PASSWORD": f"horse of {A}"}))
+    assert "secret PASSWORD" not in plan(app, plan_order(secrets={"PASSWORD": "horse of {release}"}))["diff"]["prepared"]
+    assert "+secret PASSWORD (another" in plan(app, plan_order(secrets={"PASSWORD": "{release}"}))["diff"]["prepared"]
 
 
 def test_a_plan_for_a_fresh_host_adds_everything(app: App, systemd: Systemd) -> None:

@@ -20,6 +20,7 @@ from asgictl.deploy import BACKUP_LEASE_SECONDS, LEASE_SECONDS, Deploy, roll_bac
 from asgictl.environment import Builder
 from asgictl.errors import Refused
 from asgictl.migrations import Migrations
+from asgictl.prepare import prepare as prepare_project
 from asgictl.release import Release, read_environment_file
 from asgictl.state import load
 from asgictl.systemd import Instance
@@ -566,6 +567,9 @@ def order(app: App, release: str, **changes: object) -> dict:
         "python": "python3",
         "uv": "/bin/false",
         "uv_environment": {},
+        "python_downloads": False,
+        "python_downloads_json": "",
+        "python_mirror": "",
         "module": "shop.asgi:application",
         "check_fail_level": "ERROR",
         "collectstatic": True,
@@ -737,6 +741,32 @@ def python_environment(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getegid", lambda: os.getgid() if os.getuid() else 1000)
 
 
+def test_placeholders_lead_into_the_staging_directory_and_then_into_the_release(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python_environment(app, monkeypatch)
+    seen = {}
+
+    def prepare(staging: Release, given: dict) -> list[str]:
+        seen.update(staging.process_settings()["env"])
+        return prepare_project(staging, given)
+
+    monkeypatch.setattr(stage, "prepare", prepare)
+    text = "{source}|{static_root}|{state}|{release}|{{source}} \\$ {}"
+    given = {"manifest": manifest(env={"PLAIN": text}), "secrets": {"PASSWORD": "correct horse", "SECRET": text}}
+    stage.stage(app, order(app, A, **given))
+
+    def expected(directory: Path) -> str:
+        return f"{directory}/src|{directory}/static|{app.state_directory}|{A}|{{source}} \\$ {{}}"
+
+    assert seen["PLAIN"] == seen["SECRET"] == expected(app.releases / f".{A}")
+    release = Release(app, A)
+    env = release.process_settings()["env"]
+    assert env["PLAIN"] == env["SECRET"] == expected(release.directory)
+    assert read_environment_file((release.directory / "environment").read_text())["PLAIN"] == expected(release.directory)
+    assert stat.S_IMODE((release.directory / "secrets").stat().st_mode) == 0o600
+
+
 def test_a_release_counts_as_complete_only_when_it_is_on_the_disk(
     app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -884,6 +914,20 @@ def test_auto_workers_become_a_number_in_the_manifest(app: App, systemd: Systemd
 def keep(app: App, releases: int) -> None:
     """Set the host's policy."""
     app.policy_file.write_text(json.dumps({"keep_releases": releases}))
+
+
+def test_an_installed_python_goes_with_the_last_environment_that_uses_it(app: App, systemd: Systemd) -> None:
+    for name in ("used", "unused"):
+        (app.pythons / name / "cpython/bin").mkdir(parents=True)
+        (app.pythons / name / "cpython/bin/python3").touch()
+    put_release(app, A)
+    program = app.environments / "e1/bin/python"
+    program.unlink()
+    program.symlink_to(app.pythons / "used/cpython/bin/python3")
+    stage.prune(app, load(app), protected={A})
+    assert [python.name for python in app.pythons.iterdir()] == ["used"]
+    stage.prune(app, load(app), protected=set())
+    assert list(app.pythons.iterdir()) == []
 
 
 def test_old_releases_are_pruned_with_the_environments_that_nothing_uses(app: App, systemd: Systemd) -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from asgictl import environment
 from asgictl.app import App
 from asgictl.environment import Builder
 from asgictl.errors import Refused
@@ -47,7 +48,15 @@ if command[0] == "venv":
     directory.mkdir()
     (directory / "python").symlink_to(sys.executable)
 elif command == ["python", "find"]:
-    print(sys.executable)
+    installed = list(pathlib.Path(os.environ.get("UV_PYTHON_INSTALL_DIR", "/nowhere")).glob("*/bin/python3"))
+    if "LACKS" in os.environ and not installed:
+        sys.exit("error: No interpreter found for Python 3.14")
+    print(installed[0] if installed else sys.executable)
+elif command == ["python", "install"]:
+    directory = pathlib.Path(os.environ["UV_PYTHON_INSTALL_DIR"], "cpython-3.14.2", "bin")
+    directory.mkdir(parents=True)
+    (directory / "python3").symlink_to(sys.executable)
+    sys.exit(os.environ.get("INTERRUPTED", 0))
 elif command == ["pip", "compile"] or command[0] == "export":
     print("django==5.2.8 \\\\\\n    --hash=sha256:33")
     print(os.environ.get("EXPORTED", ""))
@@ -97,6 +106,9 @@ def order(uv: Uv, **changes: object) -> dict:
         "python": "3.13",
         "uv": str(uv.path),
         "uv_environment": {},
+        "python_downloads": False,
+        "python_downloads_json": "",
+        "python_mirror": "",
         **changes,
     }
 
@@ -134,6 +146,55 @@ def test_hashes_are_required_and_python_is_not_downloaded(app: App, uv: Uv, sour
     ((arguments, _, environment),) = uv.calls("pip sync")
     assert "--require-hashes" in arguments
     assert environment["UV_PYTHON_DOWNLOADS"] == "never"
+
+
+LACKS = {"LACKS": "yes"}
+
+
+def test_a_python_that_the_host_lacks_is_installed_once_in_a_directory_of_the_app(app: App, uv: Uv, source: Path) -> None:
+    wanted = {"python": "3.14", "python_downloads": True, "python_mirror": "https://mirror.example.org", "uv_environment": LACKS}
+    wish = order(uv, **wanted, python_downloads_json="/srv/list.json")
+    first, _ = Builder(app, source, wish).build()
+    assert Builder(app, source, wish).build() == (first, False)
+    Builder(app, source, wish | {"requirements_text": LOCK.replace("5.2.8", "5.2.9")}).build()
+    ((arguments, _, environment),) = uv.calls("python install")
+    assert arguments[-2:] == ["--no-bin", "3.14"]
+    assert environment["UV_PYTHON_DOWNLOADS"] == "manual"
+    assert environment["UV_PYTHON_DOWNLOADS_JSON_URL"] == "/srv/list.json"
+    assert environment["UV_PYTHON_INSTALL_MIRROR"] == "https://mirror.example.org"
+    assert Path(environment["UV_PYTHON_INSTALL_DIR"]).parent == app.home / "pythons"
+    ((_, _, building), _) = uv.calls("pip sync")
+    assert (building["UV_PYTHON_DOWNLOADS"], building["UV_PYTHON_PREFERENCE"]) == ("never", "system")
+    Builder(app, source, wish | {"python": "3.14.2"}).build()
+    assert len(list(app.pythons.iterdir())) == 2, "a Python that environments use must not change"
+
+
+def test_the_hosts_own_python_is_not_downloaded(app: App, uv: Uv, source: Path) -> None:
+    Builder(app, source, order(uv, python_downloads=True)).build()
+    assert not uv.calls("python install")
+    assert not app.pythons.exists()
+
+
+def test_without_leave_a_python_that_the_host_lacks_is_refused(app: App, uv: Uv, source: Path) -> None:
+    with pytest.raises(Refused, match="django_asgi_python_downloads"):
+        Builder(app, source, order(uv, uv_environment=LACKS)).build()
+    assert not uv.calls("python install")
+
+
+@pytest.mark.parametrize("fails", [{"INTERRUPTED": "checksum mismatch"}, {}], ids=["in-uv", "after-uv"])
+def test_a_python_whose_installation_was_cut_short_is_installed_again(
+    app: App, uv: Uv, source: Path, monkeypatch: pytest.MonkeyPatch, fails: dict
+) -> None:
+    def sync(_directory: Path) -> None:
+        raise Refused("checksum mismatch")
+
+    wish = order(uv, python="3.14", python_downloads=True, uv_environment=LACKS)
+    with monkeypatch.context() as patched, pytest.raises(Refused) as refused:
+        patched.setattr(environment, "sync", sync)
+        Builder(app, source, wish | {"uv_environment": LACKS | fails}).build()
+    assert "checksum mismatch" in f"{refused.value} {refused.value.details}"
+    assert Builder(app, source, wish).build()[1]
+    assert len(uv.calls("python install")) == 2
 
 
 def test_the_server_packages_come_along_unless_the_app_pins_them(app: App, uv: Uv, source: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from asgictl import facts
-from asgictl.facts import version_of
+from asgictl.app import App
+from asgictl.facts import host_facts, version_of
 
 
 @pytest.fixture
@@ -36,3 +37,17 @@ def test_a_python_that_is_not_there_or_not_the_systems_is_not_run(tmp_path: Path
     assert version_of(str(own)) == version_of("2.4") == version_of("") == ""
     assert not (tmp_path / "ran").exists()
     assert shutil.which("python3") == python_of_these_tests
+
+
+@pytest.mark.parametrize(
+    ("python", "version"),
+    [("2.4", "2.4"), ("2.4.1", "2.4.1"), ("cpython-2.4t", "2.4"), ("python2.4", "2.4"), ("pypy@2.4", ""), ("/a/2.4", "")],
+)
+def test_a_python_that_the_host_lacks_counts_if_it_may_be_downloaded(app: App, python: str, version: str) -> None:
+    assert host_facts(app, python=python)["python"] == ""
+    assert host_facts(app, python=python, python_downloads=True)["python"] == version
+
+
+def test_the_hosts_own_python_counts_before_one_that_may_be_downloaded(app: App, python_of_these_tests: str) -> None:
+    short = ".".join(platform.python_version_tuple()[:2])
+    assert host_facts(app, python=short, python_downloads=True)["python"] == platform.python_version()

@@ -1,5 +1,6 @@
 """asgictl's migrations: applied only if some are pending, and never lost unnoticed by a rollback."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -34,16 +35,48 @@ def test_pending_migrations_are_applied_without_questions(app: App, monkeypatch:
     monkeypatch.setattr(Release, "ask", ask)
     assert migrate(put_release(app, A)) == ["shop.0002_price"]
     assert migrate(put_release(app, A, databases=["default", "events"])) == ["shop.0002_price"]
-    assert ran == [("migrate",), ("migrate", "default", "events")]
+    assert ran == [("migrate", "30"), ("migrate", "30", "default", "events")]
 
 
 def test_a_failed_migration_is_refused_with_its_last_lines(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     knows(monkeypatch, a=Migrations(["shop.0002_price"], []))
     output = "\n".join(f"line {number}" for number in range(40))
-    monkeypatch.setattr(Release, "ask", lambda *_: SimpleNamespace(returncode=1, stderr=output))
+    monkeypatch.setattr(Release, "ask", lambda *_: SimpleNamespace(returncode=1, stdout="", stderr=output))
     with pytest.raises(Refused, match="the live release goes on serving") as refused:
         migrate(put_release(app, A))
     assert refused.value.details.splitlines() == [f"line {number}" for number in range(15, 40)]
+
+
+SESSION = {"pid": 71, "application": "report", "state": "idle in transaction", "seconds": 95, "query": "UPDATE item SET pin = ?"}
+HIDDEN = {"pid": 72, "application": "", "state": "", "seconds": None, "query": ""}
+
+
+@pytest.mark.parametrize(
+    ("waited_for", "sessions", "told"),
+    [
+        (
+            "lock",
+            [SESSION, HIDDEN],
+            "is pid 71 (report, idle in transaction, in a transaction for 95 s): UPDATE item SET pin = ?:",
+        ),
+        ("lock", [HIDDEN], "is pid 72 (no application_name, hidden from this role): run again"),
+        ("lock", [], "No session holds locks there now: run again"),
+        ("deploy", [SESSION | {"query": ""}], "pid 71 (report, idle in transaction, in a transaction for 95 s) holds its lock"),
+        ("deploy", [], "another deploy that migrates; it has ended now"),
+    ],
+)
+def test_what_a_migration_has_waited_for_is_told(
+    app: App, monkeypatch: pytest.MonkeyPatch, waited_for: str, sessions: list[dict], told: str
+) -> None:
+    knows(monkeypatch, a=Migrations(["shop.0002_price"], []))
+    answer = {"waited_for": waited_for, "database": "default", "seconds": 30, "sessions": sessions}
+    result = SimpleNamespace(returncode=1, stderr="Traceback", stdout=f"Applying\n{json.dumps(answer)}\n")
+    monkeypatch.setattr(Release, "ask", lambda *_: result)
+    with pytest.raises(Refused) as refused:
+        migrate(put_release(app, A))
+    assert told in str(refused.value)
+    assert "30 s in the database 'default'" in str(refused.value)
+    assert len(refused.value.details.splitlines()) == (len(sessions) if waited_for == "lock" else 0)
 
 
 def test_the_way_back_is_refused_by_the_names_of_what_would_be_unknown(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

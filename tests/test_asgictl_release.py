@@ -92,6 +92,26 @@ def test_the_app_sees_the_roles_variables_then_the_users(app: App) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ("shop@{release}", f"shop@{A}"),
+        ("{static_root}/app.json", "HOME/releases/ID/static/app.json"),
+        ("sqlite:///{state}/db", "sqlite:///STATE/db"),
+        ("{source}:{source}/lib", "HOME/releases/ID/src/backend:HOME/releases/ID/src/backend/lib"),
+        ("{{release}}, {{source}}", "{release}, {source}"),
+        ('{"a": {"b": "{release}"}, "c": {release}}', '{"a": {"b": "ID"}, "c": ID}'),
+        ("{{release} {release }} {Release} {releases} {} {{}} {0} %{x}", "{ID {release }} {Release} {releases} {} {{}} {0} %{x}"),
+    ],
+)
+def test_a_value_may_name_what_only_its_release_knows_and_every_other_brace_stays(app: App, value: str, seen: str) -> None:
+    release = put_release(app, A, env={"IT": value}, project_dir="backend")
+    for word, path in {"HOME": app.home, "STATE": app.state_directory, "ID": A}.items():
+        seen = seen.replace(word, str(path))
+    assert release.variables()["IT"] == seen
+    assert release.process_settings()["env"]["IT"] == seen
+
+
 def test_manage_py_gets_secrets_and_the_services_umask(app: App) -> None:
     settings = put_release(app, A).process_settings()
     assert settings["env"]["PASSWORD"] == "correct horse"

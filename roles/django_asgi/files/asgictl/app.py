@@ -11,7 +11,7 @@ from pathlib import Path
 
 from asgictl.errors import Refused
 
-DEFAULT_POLICY = {"retire_seconds": 300, "retire_max": 3, "keep_releases": 5, "program_seconds": 3600}
+DEFAULT_POLICY = {"retire_seconds": 300, "retire_max": 3, "keep_releases": 5, "program_seconds": 3600, "migrate_lock_seconds": 30}
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
@@ -71,6 +71,11 @@ class App:
     def environments(self) -> Path:
         """The Python environments that releases share."""
         return self.home / "environments"
+
+    @property
+    def pythons(self) -> Path:
+        """The Pythons that uv has installed, because the host lacks them."""
+        return self.home / "pythons"
 
     @property
     def static_pool(self) -> Path:

@@ -25,7 +25,12 @@ def _installed_in(environment: Path) -> str:
 
 
 def advice_on(output: str) -> str:
-    """A sentence on the package that uv could not compile, with a space before it; empty if that was not the reason."""
+    """A sentence on the Python that is missing or the package that uv could not compile, with a space before it; or empty."""
+    if "No interpreter found" in output:
+        return (
+            " The host has no such Python: set django_asgi_python to one that it has, or django_asgi_python_downloads to let uv "
+            "install it."
+        )
     package = re.search(r"Failed to (?:download and )?build `([^`]+)`", output)
     if not package:
         return ""
@@ -42,7 +47,8 @@ class Builder:
     `source` is the directory that holds the requirements. Of `order` (see `stage.stage`) it uses `requirements` (their path
     in `source`), `requirements_kind` (`hashed`, `uv.lock` or `unpinned`), `requirements_text`, `requirements_extras` and
     `requirements_groups` (of a project), `server_lock` (the server packages that the role pins), `server_requirements` (the
-    versions that it works with), `python`, `uv` (a path) and `uv_environment`.
+    versions that it works with), `python`, `uv` (a path), `uv_environment`, `python_downloads` (whether uv may install the Python
+    if the host lacks it), `python_downloads_json` and `python_mirror` (where from, both empty for uv's own).
     """
 
     def __init__(self, app: App, source: Path, order: dict) -> None:
@@ -165,10 +171,50 @@ class Builder:
             )  # fmt: skip
 
     def _interpreter(self) -> str:
-        """The path and version of the Python that the environment is for."""
-        found = self._uv("python", "find", "--no-python-downloads", self.order["python"]).strip()
+        """The path and version of the Python that the environment is for; it is installed first if that is wanted and needed."""
+        # What an installation has left that was cut short may belong to the app.
+        if not (self._python_directory / COMPLETE).exists():
+            remove_tree(self._python_directory)
+        find = ("python", "find", "--no-python-downloads", self.order["python"])
+        try:
+            found = self._uv(*find).strip()
+        except Refused:
+            if not self.order["python_downloads"]:
+                raise
+            self._install_python()
+            found = self._uv(*find).strip()
         version = as_app(self.app, [found, "-VV"], cwd=self.source, env={}, seconds=INTERPRETER_SECONDS).stdout.strip()
         return f"{found} {version}"
+
+    @property
+    def _python_directory(self) -> Path:
+        """Where uv installs the wanted Python: a directory for each wish, so that no later one changes what is in use."""
+        wish = json.dumps([self.order[name] for name in ("python", "uv", "python_downloads_json")])
+        return self.app.pythons / hashlib.sha256(wish.encode()).hexdigest()[:12]
+
+    def _install_python(self) -> None:
+        """Let uv download the wanted Python, as the app's user; then the app can run it but not change it."""
+        directory = self._python_directory
+        directory.parent.mkdir(exist_ok=True)
+        directory.mkdir()
+        give_to_app(self.app, directory)
+        self._uv("python", "install", "--no-bin", self.order["python"], UV_PYTHON_DOWNLOADS="manual")
+        own_by_root(directory)
+        sync(directory)
+        write_atomically(directory / COMPLETE, "")
+
+    def _python_settings(self) -> dict[str, str]:
+        """The variables of uv for Pythons that it installs: the host's come first, and only what is asked for is downloaded."""
+        if not self.order["python_downloads"]:
+            return {"UV_PYTHON_DOWNLOADS": "never"}
+        wanted = {
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_PYTHON_PREFERENCE": "system",
+            "UV_PYTHON_INSTALL_DIR": str(self._python_directory),
+            "UV_PYTHON_DOWNLOADS_JSON_URL": self.order["python_downloads_json"],
+            "UV_PYTHON_INSTALL_MIRROR": self.order["python_mirror"],
+        }
+        return {name: value for name, value in wanted.items() if value}
 
     def _uv(self, *arguments: str, stdin: str = "", **settings: str) -> str:
         """Run uv as the app's user, because a package's build code must not run as root; return what it printed.
@@ -179,7 +225,7 @@ class Builder:
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.app.cache_directory),
             "UV_CACHE_DIR": str(self.app.cache_directory / "uv"),
-            "UV_PYTHON_DOWNLOADS": "never",
+            **self._python_settings(),
             # By default uv trusts its own bundle of certificates, not the system's.
             "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
             **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},

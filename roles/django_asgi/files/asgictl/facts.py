@@ -1,6 +1,7 @@
 """The facts that a deploy decides by: what is live on the host, and the key that names releases."""
 
 import platform
+import re
 import secrets as random
 import shutil
 import subprocess
@@ -16,14 +17,17 @@ from asgictl.systemd import Instance
 SYSTEM_PROGRAMS = "/usr/bin/"
 
 
-def host_facts(app: App, make_key: bool = True, celery: int = 0, memory_max: str = "", python: str = "") -> dict:
+def host_facts(
+    app: App, make_key: bool = True, celery: int = 0, memory_max: str = "", python: str = "", python_downloads: bool = False
+) -> dict:
     """The facts that a deploy decides by.
 
     `live` and `previous` release; `serves`: whether the live one serves and no deploy is unfinished (after one that was
     killed after its switch, the old release would never retire); `order` of the deployed releases; `leader`: whether this
     host runs what runs once in the fleet; `key`, which names the fleet's releases so that a name reveals nothing about the secrets in it (created if
     missing and `make_key`). The `auto` workers depend on `celery` and `memory_max` (see `sizing`). `python` is the version that
-    an environment for the wanted `python` would have; empty if asgictl can't tell.
+    an environment for the wanted `python` would have, the wanted one itself if the host lacks it and `python_downloads`; empty if
+    asgictl can't tell.
     """
     live, state, on_disk = app.live(), load(app), app.staged()
     return {
@@ -35,7 +39,7 @@ def host_facts(app: App, make_key: bool = True, celery: int = 0, memory_max: str
         "leader": state.leader,
         "key": read_key(app, make_key),
         "workers_auto": auto_workers(celery, memory_max)[0],
-        "python": version_of(python),
+        "python": version_of(python) or (version_wanted(python) if python_downloads else ""),
     }
 
 
@@ -56,6 +60,12 @@ def version_of(python: str) -> str:
         return platform.python_version()
     command = [real, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def version_wanted(python: str) -> str:
+    """The version that uv would install for a wish such as 3.14, 3.14.1 or cpython-3.14; empty if the wish does not tell."""
+    found = re.fullmatch(r"(?:cpython[@-]|python)?(\d+\.\d+(?:\.\d+)?)t?", python)
+    return found[1] if found else ""
 
 
 def read_key(app: App, make: bool) -> str:

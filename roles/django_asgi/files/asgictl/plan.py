@@ -28,7 +28,9 @@ def plan(app: App, order: dict) -> dict:
     live = app.live()
     known = order["requirements_kind"] in PINNED
     before = outline(Release(app, live), known) if live else []
-    after = outline_of_order(order, known, Release(app, live).secrets if live else {})
+    # As the live release would have them: a placeholder alone is no change.
+    secrets = Release(app, live).filled(order["secrets"], app.releases / live) if live else order["secrets"]
+    after = outline_of_order(order | {"secrets": secrets}, known, Release(app, live).secrets if live else {})
     lines = difflib.unified_diff(before, after, f"live release {live or '-'}", f"release {order['release']}", n=0)
     return {
         "changed": live != order["release"],

@@ -23,7 +23,8 @@ def restart(app: App) -> None:
     file = file_of(app)
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
-    file.touch(0o644)
+    file.touch()
+    file.chmod(0o644)
 
 
 def report(app: App, line: str) -> None:

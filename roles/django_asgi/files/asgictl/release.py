@@ -16,6 +16,9 @@ from asgictl.programs import text_of
 
 BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
 
+# What a value of the inventory may name of its release; in double braces it stands for itself.
+PLACEHOLDER = re.compile(r"\{\{(release|static_root|state|source)\}\}|\{(release|static_root|state|source)\}")
+
 
 def quote(value: str) -> str:
     """Quote `value` for systemd's EnvironmentFile= (systemd.exec(5)): double quotes, backslash escapes."""
@@ -55,7 +58,11 @@ class Release:
     @property
     def project(self) -> Path:
         """The directory of manage.py."""
-        return self.directory / "src" / self.manifest["project_dir"]
+        return self.project_in(self.directory)
+
+    def project_in(self, directory: Path) -> Path:
+        """The directory of manage.py if the release is in `directory`."""
+        return directory / "src" / self.manifest["project_dir"]
 
     @property
     def socket(self) -> Path:
@@ -80,19 +87,37 @@ class Release:
 
     @cached_property
     def secrets(self) -> dict[str, str]:
-        """The app's secret variables; only root can read them."""
+        """The app's secret variables, with what their placeholders stand for; only root can read them."""
         # As bytes: reading text would turn a value's \r\n into \n, and the service would see another value.
         return read_environment_file((self.directory / "secrets").read_bytes().decode())
 
-    def variables(self) -> dict[str, str]:
-        """The app's environment without secrets: the role's variables, then the inventory's."""
+    def filled(self, values: dict[str, str], directory: Path) -> dict[str, str]:
+        """`values` of the inventory with their placeholders replaced, for a release that is in `directory`."""
+        known = {
+            "release": self.id,
+            "static_root": str(directory / "static"),
+            "state": str(self.app.state_directory),
+            "source": str(self.project_in(directory)),
+        }
+
+        def replacement(found: re.Match) -> str:
+            return f"{{{found[1]}}}" if found[1] else known[found[2]]
+
+        return {name: PLACEHOLDER.sub(replacement, value) for name, value in values.items()}
+
+    def variables(self, directory: Path | None = None) -> dict[str, str]:
+        """The app's environment without secrets: the role's variables, then the inventory's.
+
+        `directory` is where the release will be, by default where it is.
+        """
+        directory = directory or self.directory
         return {
             "DJANGO_SETTINGS_MODULE": self.manifest["settings_module"],
-            "STATIC_ROOT": str(self.directory / "static"),
+            "STATIC_ROOT": str(directory / "static"),
             "STATE_DIRECTORY": str(self.app.state_directory),
             "APP_RELEASE": self.id,
             "WEB_CONCURRENCY": str(self.manifest["worker_count"]),
-            **self.manifest["env"],
+            **self.filled(self.manifest["env"], directory),
         }
 
     def redact(self, text: str) -> str:

@@ -65,6 +65,7 @@ def stage(app: App, order: dict) -> dict:
         environment, built = watch.time("environment", builder.build)
         (staging.directory / "venv").symlink_to(f"../../environments/{environment}")
         findings = _complete(staging, order, watch)
+        _write_secrets(staging, order["secrets"], staging.final_directory)
         sync(staging.directory)
         # Only now, because it may be the live one.
         if release.directory.is_dir():
@@ -115,9 +116,9 @@ def _unpack(staging: Release, order: dict) -> None:
     write_atomically(directory / "timers.json", json.dumps(order["timers"], sort_keys=True))
     for name, text in order["files"].items():
         write_atomically(directory / name, text)
-    variables = staging.variables() | {"STATIC_ROOT": str(staging.final_directory / "static")}
-    write_atomically(directory / "environment", environment_file(variables), mode=0o640)
-    write_atomically(directory / "secrets", environment_file(order["secrets"]), mode=0o600)
+    write_atomically(directory / "environment", environment_file(staging.variables(staging.final_directory)), mode=0o640)
+    # For the checks and collectstatic, which run before the release is in its place.
+    _write_secrets(staging, order["secrets"], directory)
     (directory / "socket").symlink_to(staging.socket)
 
 
@@ -134,6 +135,11 @@ def _complete(staging: Release, order: dict, watch: Stopwatch) -> list[str]:
         compiled = pool.submit(watch.time, "compile", _compile, staging)
     compiled.result()
     return prepared.result()
+
+
+def _write_secrets(staging: Release, secrets: dict[str, str], place: Path) -> None:
+    """Write the secrets as they are for a release that is in `place`."""
+    write_atomically(staging.directory / "secrets", environment_file(staging.filled(secrets, place)), mode=0o600)
 
 
 def _own(directory: Path, app: App, mode: int) -> None:
@@ -206,8 +212,17 @@ def prune(app: App, state: State, protected: set[str]) -> list[str]:
     for environment in app.environments.iterdir():
         if environment.name not in used:
             remove_tree(environment)
+    _prune_pythons(app)
     tidy_static_pool(app, state)
     return removed
+
+
+def _prune_pythons(app: App) -> None:
+    """Remove the installed Pythons that no environment on disk uses."""
+    used = [(environment / "bin/python").resolve() for environment in app.environments.iterdir()]
+    for python in app.pythons.glob("*"):
+        if not any(program.is_relative_to(python.resolve()) for program in used):
+            remove_tree(python)
 
 
 def _remove(app: App, release: str) -> None:
