@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 from ansible_collections.django_asgi.site.plugins.module_utils import build as builds
-from ansible_collections.django_asgi.site.plugins.module_utils.build import Build, cache_directory
+from ansible_collections.django_asgi.site.plugins.module_utils.build import Build, user_cache
 from ansible_collections.django_asgi.site.plugins.module_utils.requirements import Unusable
 
 # A wait that takes longer than these seconds is a hang.
@@ -36,7 +36,7 @@ tr a-z A-Z <web/app.js >dist/app.js
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache of a user whose cache directory is the test's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return cache_directory()
+    return user_cache() / "builds"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def bundle(plugin: Callable[[str], ModuleType], project: Path, tmp_path: Path) -
     ) -> dict:
         variables = {"COUNTER": str(tmp_path / "counter"), **environment}
         build = Build(list(commands), variables, seconds, list(excludes))
-        made = module.bundle(str(project), "HEAD", ".", "", tmp_path / "place", {}, build)
+        made = module.bundle(str(project), "HEAD", ".", "", tmp_path / "place", {}, build=build)
         with tarfile.open(made["path"]) as archive:
             texts = {entry.name: archive.extractfile(entry).read().decode() for entry in archive if entry.isfile()}
         return made | {"texts": texts}
@@ -235,7 +235,7 @@ def test_a_result_of_another_run_that_was_faster_is_used(bundle: Callable, cache
 
 
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert cache_directory() == tmp_path / "cache/django_asgi/builds"
+    assert user_cache() == tmp_path / "cache/django_asgi"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_directory() == tmp_path / ".cache/django_asgi/builds"
+    assert user_cache() == tmp_path / ".cache/django_asgi"

@@ -277,6 +277,24 @@ def test_the_commands_that_complete_a_release_are_part_of_its_name() -> None:
     assert evaluate(ROLE, "__django_asgi_manifest.prepare_commands") == []
 
 
+@pytest.mark.parametrize(
+    ("count", "line"),
+    [
+        (0, []),
+        (2, ["Left out, as .gitignore says: .env, dist/ (django_asgi_source_include takes some all the same)."]),
+        (4, ["Left out, as .gitignore says: .env, dist/ and 2 more (django_asgi_source_include takes some all the same)."]),
+    ],
+)
+def test_the_play_prints_what_gitignore_has_left_out(count: int, line: list[str]) -> None:
+    left_out = {"count": count, "names": [".env", "dist/"][:count]}
+    assert summary(2, __django_asgi_bundle={"left_out": left_out, "warnings": []})[1:] == line
+
+
+@pytest.mark.parametrize(("given", "path"), [("", ""), ("keys/shop", "/srv/site/keys/shop"), ("/etc/key", "/etc/key")])
+def test_the_path_of_the_key_for_git_starts_at_the_inventory(given: str, path: str) -> None:
+    assert evaluate(ROLE, "__django_asgi_git_key", django_asgi_git_key=given, inventory_dir="/srv/site") == path
+
+
 @pytest.mark.parametrize(("workers", "expected"), [(4, 4), ("4", 4), ("auto", "auto")], ids=["number", "text", "auto"])
 def test_the_number_of_workers_is_a_number_or_auto(workers: object, expected: object) -> None:
     assert evaluate(ROLE, "__django_asgi_manifest.workers", django_asgi_workers=workers) == expected

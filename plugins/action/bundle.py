@@ -4,134 +4,87 @@ import gzip
 import hashlib
 import io
 import os
-import re
-import shutil
 import stat
-import subprocess
 import tarfile
 import tempfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.django_asgi.site.plugins.module_utils.build import Build, built, cache_directory, files_of_result
+from ansible_collections.django_asgi.site.plugins.module_utils.build import Build, built, files_of_result, user_cache
 from ansible_collections.django_asgi.site.plugins.module_utils.requirements import Unusable, require_python, requirements_of
+from ansible_collections.django_asgi.site.plugins.module_utils.source import (
+    extract,
+    fetch,
+    files_of,
+    git_access,
+    is_git_address,
+    part_of,
+    redacted,
+    require_submodules,
+)
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
-NEVER = ("__pycache__/", "*.py[co]", ".venv/", "node_modules/")
-GIT_PLACES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
 # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+KEPT_BUNDLES = 5
+SHOWN_LEFT_OUT = 5
 
 
-def git(*arguments: str, cwd: Path | None = None) -> str:
-    """Run git without prompts and return its output; raises Unusable with the last line of git's errors if it fails."""
-    command = ["git", "-c", "core.quotePath=off", *arguments]
-    # In a git hook, which may start a deploy, these name the hook's own repository.
-    environment = {name: value for name, value in os.environ.items() if name not in GIT_PLACES}
-    environment["GIT_TERMINAL_PROMPT"] = "0"
-    settings = {"cwd": cwd, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "env": environment}
-    result = subprocess.run(command, check=False, **settings)
-    if result.returncode:
-        last = (result.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise Unusable(f"git {arguments[0]} failed: {last}")
-    return result.stdout
+def write_bundle(directory: Path, names: list[str], file: io.BufferedIOBase) -> dict[str, str]:
+    """Write files of `directory` to a tar archive; return {path: SHA-256 of its content, or its link's target}.
 
-
-def is_git_address(source: str) -> bool:
-    """Return whether `source` names a repository to clone rather than a path."""
-    return bool(re.match(r"(\w+://|git@|[\w.-]+@[\w.-]+:)", source)) or source.endswith(".git")
-
-
-def fetch(address: str, version: str, directory: Path) -> str:
-    """Check out `version` (branch, tag or commit) of a repository into `directory`; return its commit."""
-    git("init", "--quiet", str(directory))
-    # Submodules may have addresses that are relative to this one.
-    git("remote", "add", "origin", address, cwd=directory)
-    try:
-        git("fetch", "--quiet", "--depth", "1", address, version, cwd=directory)
-    except Unusable:
-        # Some servers refuse to serve a commit by its hash; then fetch everything.
-        git("fetch", "--quiet", "--tags", address, "+refs/heads/*:refs/remotes/origin/*", cwd=directory)
-        git("checkout", "--quiet", "--detach", version, cwd=directory)
-    else:
-        git("checkout", "--quiet", "--detach", "FETCH_HEAD", cwd=directory)
-    git("submodule", "--quiet", "update", "--init", "--recursive", cwd=directory)
-    return git("rev-parse", "HEAD", cwd=directory).strip()
-
-
-def require_submodules(directory: Path) -> None:
-    """Refuse a source whose submodules are missing: git and archives leave empty directories in their place."""
-    modules = directory / ".gitmodules"
-    if not modules.is_file():
-        return
-    for line in git("config", f"--file={modules}", "--get-regexp", r"^submodule\..*\.path$").splitlines():
-        path = directory / line.partition(" ")[2]
-        if not path.is_dir() or not any(path.iterdir()):
-            raise Unusable(f"The submodule {path} is empty: run 'git submodule update --init --recursive' there.")
-
-
-def extract(archive: Path, directory: Path) -> Path:
-    """Unpack `archive` into `directory`; return the project's root: the single top folder, if there is one."""
-    try:
-        if archive.suffix == ".zip":
-            shutil.unpack_archive(archive, directory)
-        else:
-            # GNU tar keeps every file inside the directory; tarfile does so only since Python 3.11.4.
-            command = ["tar", "--extract", "--no-same-owner", f"--file={archive}", f"--directory={directory}"]
-            subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError, shutil.ReadError) as error:
-        raise Unusable(f"{archive} can't be unpacked: {error}") from error
-    entries = list(directory.iterdir())
-    return entries[0] if len(entries) == 1 and entries[0].is_dir() else directory
-
-
-def files_of(directory: Path) -> list[Path]:
-    """The files below `directory` that its .gitignore files don't exclude, relative and sorted."""
-    with tempfile.TemporaryDirectory() as scratch:
-        # A separate repository, so that the same rules apply inside and outside the user's repository.
-        git("init", "--quiet", "--bare", scratch)
-        place = ["-c", "core.excludesFile=/dev/null", f"--git-dir={scratch}", f"--work-tree={directory}"]
-        rules = ["--exclude-standard", *(f"--exclude={pattern}" for pattern in NEVER)]
-        listed = git(*place, "ls-files", "-z", "--others", *rules, cwd=directory)
-    if (directory / ".git").exists():
-        # Files that the user's repository tracks belong to the source, even if .gitignore excludes them now.
-        tracked = git("-c", "safe.directory=*", "ls-files", "-z", "--cached", cwd=directory).split("\0")
-        listed += "\0" + "\0".join(name for name in tracked if (directory / name).is_file())
-    paths = set()
-    for name in filter(None, listed.split("\0")):
-        # A repository inside this one, a submodule for instance, is listed as a directory.
-        inside = [Path()] if not name.endswith("/") else files_of(directory / name)
-        paths |= {Path(name, path) for path in inside}
-    return sorted(path for path in paths if ".git" not in path.parts)
-
-
-def write_bundle(directory: Path, files: list[Path], file: io.BufferedIOBase) -> dict[str, str]:
-    """Write these files of `directory` to a tar archive; return {path: SHA-256 of its content, or its link's target}.
-
-    Names are sorted; owners, times and all mode bits except the executable bit are left out, so that the same files
-    always give the same bytes.
+    Owners, times and all mode bits except the executable bit are left out, so that the same files in the same
+    order always give the same bytes.
     """
     sources = {}
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path in files:
-            status = (directory / path).lstat()
-            entry = tarfile.TarInfo(path.as_posix())
+        for name in names:
+            path = directory / name
+            status = path.lstat()
+            entry = tarfile.TarInfo(name)
             if stat.S_ISLNK(status.st_mode):
-                entry.type, entry.linkname = tarfile.SYMTYPE, str((directory / path).readlink())
-                if not (directory / path).resolve().is_relative_to(directory.resolve()):
-                    raise Unusable(f"{directory / path} links to {entry.linkname}, outside the source: copy it in.")
+                entry.type, entry.linkname = tarfile.SYMTYPE, str(path.readlink())
+                if not path.resolve().is_relative_to(directory.resolve()):
+                    raise Unusable(f"{path} links to {entry.linkname}, outside the source: copy it in.")
                 archive.addfile(entry)
                 sources[entry.name] = f"-> {entry.linkname}"
             elif stat.S_ISREG(status.st_mode):
-                content = (directory / path).read_bytes()
+                content = path.read_bytes()
                 if content.startswith(LFS_POINTER):
-                    raise Unusable(f"{directory / path} is a Git LFS pointer: run 'git lfs install' and 'git lfs pull' there.")
+                    raise Unusable(f"{path} is a Git LFS pointer: run 'git lfs install' and 'git lfs pull' there.")
                 entry.size, entry.mode = len(content), 0o755 if status.st_mode & stat.S_IXUSR else 0o644
                 archive.addfile(entry, io.BytesIO(content))
                 sources[entry.name] = hashlib.sha256(content).hexdigest() + ("+x" if entry.mode == 0o755 else "")
     return sources
+
+
+def compressed(content: bytes, digest: str) -> bytes:
+    """Return a tar archive compressed by gzip; compressing is the slowest step, so the user's cache keeps the latest results."""
+    folder = user_cache() / "bundles"
+    file = folder / f"bundle-{digest}.tar.gz"
+    try:
+        kept = file.read_bytes()
+        if gzip.decompress(kept) == content:
+            os.utime(file)
+            return kept
+    except (OSError, EOFError, zlib.error):
+        pass
+    made = gzip.compress(content, compresslevel=6, mtime=0)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="new-", delete=False) as new:
+            new.write(made)
+        Path(new.name).replace(file)
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_BUNDLES]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        # Without a cache, the next bundle only takes longer.
+        pass
+    return made
 
 
 def bundle(
@@ -141,54 +94,67 @@ def bundle(
     requirements: str,
     place: Path,
     pythons: dict[str, str],
+    subdirectory: str = "",
+    include: Sequence[str] = (),
+    git_key: str = "",
+    git_known_hosts: str = "",
     build: Build | None = None,
 ) -> dict:
-    """Bundle `source` into a file in `place`; `pythons` are the versions that the hosts would run it with, by host name.
+    """Bundle `source`, or its `subdirectory`, into a file in `place`; with `build`, the result of its commands.
 
-    With `build`, what is bundled is the result of its commands. Returns `path`, `digest`, `sources`, `source` (its address and
-    version), and the facts of its requirements.
+    `pythons` are the versions that the hosts would run it with, by host name; `include` has patterns of ignored files that are
+    taken all the same; `git_key` (a path) and `git_known_hosts` (text) give access to a git address. Returns `path`, `digest`,
+    `sources`, `source` (its address and version), `left_out` (what .gitignore excludes: `count` and the first `names`), and the
+    facts of its requirements. Raises Unusable.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        origin = {"address": re.sub(r"//[^/]*@", "//", source), "version": version}
-        directory = Path(source).expanduser()
+        origin = {"address": redacted(source), "version": version}
+        whole, is_archive = Path(source).expanduser(), False
         if is_git_address(source):
-            directory = Path(scratch, "checkout")
-            origin["version"] = f"{version} {fetch(source, version, directory)[:12]}"
+            whole = Path(scratch, "checkout")
+            address, environment = git_access(source, git_key, git_known_hosts, Path(scratch))
+            origin["version"] = f"{version} {fetch(address, version, whole, environment, subdirectory)[:12]}"
         elif source.endswith(ARCHIVES):
-            directory = extract(directory, Path(scratch))
-        elif not directory.is_dir():
-            raise Unusable(f"django_asgi_source {source} is not a directory, git address or archive on this machine.")
-        require_submodules(directory)
+            whole, is_archive = extract(whole, Path(scratch)), True
+        elif not whole.is_dir():
+            raise Unusable(f"django_asgi_source {redacted(source)} is not a directory, git address or archive on this machine.")
+        directory = part_of(whole, subdirectory)
+        require_submodules(whole, subdirectory)
         project = directory / project_dir
         if not (project / "manage.py").is_file():
             raise Unusable(f"There is no manage.py in {project}: set django_asgi_project_dir to its directory.")
         require_python(directory, project, pythons)
-        files, buffer = files_of(directory), io.BytesIO()
+        files, buffer = files_of(directory, whole, include, is_archive), io.BytesIO()
+        names = files.taken
         if build and build.commands:
-            write_bundle(directory, files, buffer)
-            directory = built(buffer.getvalue(), build, cache_directory())
-            files, buffer = files_of_result(directory, set(files)), io.BytesIO()
+            write_bundle(directory, names, buffer)
+            directory = built(buffer.getvalue(), build, user_cache() / "builds")
+            names, buffer = files_of_result(directory, set(names)), io.BytesIO()
         # After the build, which may write the file.
         facts = requirements_of(directory, directory / project_dir, requirements)
-        sources = write_bundle(directory, files, buffer)
+        sources = write_bundle(directory, names, buffer)
+    facts["warnings"] += [f"django_asgi_source_include has {pattern}, which matches no file." for pattern in files.unmatched]
+    left_out = {"count": len(files.left_out), "names": files.left_out[:SHOWN_LEFT_OUT]}
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     path = place / f"bundle-{digest[:16]}.tar.gz"
-    path.write_bytes(gzip.compress(buffer.getvalue(), compresslevel=6, mtime=0))
-    return {"changed": False, "path": str(path), "digest": digest, "sources": sources, "source": origin, **facts}
+    path.write_bytes(compressed(buffer.getvalue(), digest))
+    made = {"path": str(path), "digest": digest, "sources": sources, "source": origin, "left_out": left_out}
+    return {"changed": False, **made, **facts}
 
 
 class ActionModule(ActionBase):
-    """Bundles the source; arguments: source, version, project_dir, requirements, pythons, build (the fields of `Build`)."""
+    """Bundles the source; the arguments are those of `bundle` without `place`, `build` as the fields of `Build`."""
 
-    _TEXTS = ("source", "version", "project_dir", "requirements")
-    _VALID_ARGS = frozenset((*_TEXTS, "pythons", "build"))
+    _TEXTS = frozenset(("source", "version", "project_dir", "requirements", "subdirectory", "git_key", "git_known_hosts"))
+    _VALID_ARGS = _TEXTS | {"pythons", "include", "build"}
 
     def run(self, tmp=None, task_vars=None):
         """Return what `bundle` returns, or fail with its reason."""
         super().run(tmp, task_vars)
         arguments = {name: str(self._task.args.get(name, "")) for name in self._TEXTS}
+        arguments |= {"pythons": self._task.args.get("pythons") or {}, "include": self._task.args.get("include") or []}
         given = self._task.args["build"]
-        build = Build(
+        arguments["build"] = Build(
             commands=list(given["commands"]),
             environment={name: str(value) for name, value in given["environment"].items()},
             seconds=int(given["seconds"]),
@@ -196,7 +162,6 @@ class ActionModule(ActionBase):
         )
         try:
             # Ansible removes this directory when the play ends.
-            place = Path(constants.DEFAULT_LOCAL_TMP)
-            return bundle(**arguments, place=place, pythons=self._task.args.get("pythons") or {}, build=build)
+            return bundle(**arguments, place=Path(constants.DEFAULT_LOCAL_TMP))
         except Unusable as error:
             raise AnsibleActionFail(str(error)) from error

@@ -47,11 +47,11 @@ class Build:
     excludes: list[str] = field(default_factory=lambda: ["node_modules"])
 
 
-def cache_directory() -> Path:
-    """Return the user's directory for the results of builds."""
+def user_cache() -> Path:
+    """Return the user's directory for what can be made again: results of builds, and bundles."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # A relative path has to be ignored (XDG Base Directory Specification).
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "django_asgi/builds"
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "django_asgi"
 
 
 def built(source: bytes, build: Build, cache: Path) -> Path:
@@ -74,7 +74,7 @@ def built(source: bytes, build: Build, cache: Path) -> Path:
     return result
 
 
-def files_of_result(directory: Path, of_source: Collection[Path]) -> list[Path]:
+def files_of_result(directory: Path, of_source: Collection[str]) -> list[str]:
     """Return the files of a built source, relative and sorted: also those that .gitignore names, but no caches of Python.
 
     `of_source` are the paths that the source had before; each of them that is still there belongs to the result.
@@ -85,9 +85,9 @@ def files_of_result(directory: Path, of_source: Collection[Path]) -> list[Path]:
         for name in [*names, *links]:
             path = Path(folder, name).relative_to(directory)
             made_by_python = path.suffix in COMPILED or not NEVER_DIRECTORIES.isdisjoint(path.parts)
-            if path in of_source or not made_by_python:
+            if path.as_posix() in of_source or not made_by_python:
                 found.append(path)
-    return sorted(found)
+    return [path.as_posix() for path in sorted(found)]
 
 
 def _build(source: bytes, build: Build, result: Path) -> None:
