@@ -224,7 +224,7 @@ def test_a_build_that_was_cut_short_is_done_again(app: App, uv: Uv, source: Path
 
 
 @pytest.mark.parametrize(
-    "text", ["django>=5.2\nUvicorn==0.50\n", '[project]\ndependencies = ["django", "uvicorn[standard]>=0.50"]\n']
+    "text", ["django>=5.2\nUvicorn==0.53\n", '[project]\ndependencies = ["django", "uvicorn[standard]>=0.50"]\n']
 )
 def test_an_unpinned_list_is_resolved_with_the_server_packages_that_it_does_not_name(
     app: App, uv: Uv, source: Path, text: str
@@ -307,6 +307,26 @@ def test_packages_without_hashes_are_those_of_a_commit_and_those_of_the_source()
 def test_a_package_that_may_be_another_one_tomorrow_is_refused(line: str, reason: str) -> None:
     with pytest.raises(Refused, match=reason):
         sorted_pins(f"{LOCK}{line}\n", "requirements.txt")
+
+
+@pytest.mark.parametrize(("kind", "hash"), [("unpinned", ""), ("hashed", " --hash=sha256:99")])
+def test_a_server_package_that_is_too_old_is_refused_with_the_least_version(
+    app: App, uv: Uv, source: Path, kind: str, hash: str
+) -> None:
+    old = order(uv, requirements_kind=kind, requirements_text=f"django==5.2.8{hash}\nuvicorn==0.29.0{hash}\n")
+    with pytest.raises(Refused, match=r"requirements.txt pins uvicorn==0.29.0, but .* needs uvicorn>=0.52"):
+        Builder(app, source, old).build()
+
+
+def test_a_server_package_that_the_resolution_makes_too_old_is_refused_too(app: App, uv: Uv, source: Path) -> None:
+    capped = order(
+        uv,
+        requirements_kind="unpinned",
+        requirements_text="old\n",
+        uv_environment={"EXPORTED": "uvicorn==0.40.0 --hash=sha256:99"},
+    )
+    with pytest.raises(Refused, match=r"pins uvicorn==0.40.0"):
+        Builder(app, source, capped).build()
 
 
 def test_packages_of_the_source_are_installed_from_a_copy_and_their_content_counts(app: App, uv: Uv, source: Path) -> None:

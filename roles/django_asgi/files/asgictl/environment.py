@@ -10,7 +10,7 @@ from pathlib import Path
 from asgictl.app import App, own_by_root, remove_tree, sync, write_atomically
 from asgictl.as_app import as_app, give_to_app
 from asgictl.errors import Refused
-from asgictl.pins import Pins, normalized, packages_in, sorted_pins, without_packages
+from asgictl.pins import Pins, normalized, packages_in, require_server, sorted_pins, without_packages
 from asgictl.progress import part
 
 UV = "/usr/local/lib/uv/bin/uv"
@@ -132,6 +132,10 @@ class Builder:
 
     def _pins(self) -> Pins:
         """Everything that the app itself wants installed."""
+        file = self.order["requirements"]
+        # Another worker class has its own needs.
+        judge = require_server if self.order.get("drains", True) else lambda *_: None
+        judge(packages_in(self.order["requirements_text"]), file)
         if self.order["requirements_kind"] == "unpinned":
             text = self._resolve()
         elif self.order["requirements_kind"] == "uv.lock":
@@ -142,7 +146,8 @@ class Builder:
         else:
             # A hashed list pins everything, so constraints add nothing; uv would look for their files.
             text = re.sub(r"^(?:-c|--constraint)\b.*$", "", self.order["requirements_text"], flags=re.MULTILINE)
-        return sorted_pins(text, self.order["requirements"])
+        judge(packages_in(text), file)
+        return sorted_pins(text, file)
 
     def _chosen(self) -> list[str]:
         """The extras and groups of the project, as uv's options."""

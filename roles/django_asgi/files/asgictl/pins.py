@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from asgictl.errors import Refused
 
+# The oldest with which tests/test_draining_worker.py passes: an older uvicorn closes WebSockets without waiting for the client.
+OLDEST = {"gunicorn": "23.0", "uvicorn": "0.52", "uvicorn-worker": "0.4"}
 REPOSITORY = re.compile(r"(?:[\w.\[\],-]+ *@ *)?(?:git|hg|bzr|svn)\+\S+")
 # A directory or an archive of the source: ./packages/money, .[extra], file:///…, or money @ one of these.
 FOLDER = re.compile(r"(?:[\w.\[\],-]+ *@ *)?(?P<path>(?:file:/|\.|/)[^\s;\[#]*)")
@@ -85,3 +87,17 @@ def without_packages(lock: str, names: set[str]) -> str:
     """The hashed requirements text `lock` without the packages `names` (each entry goes up to the next one)."""
     entries = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
     return "".join(entry for entry in entries if not packages_in(entry).keys() & names)
+
+
+def require_server(packages: dict[str, str], file: str) -> None:
+    """Refuse the app's own pins of server packages, as {name: version}, that the role's worker can't do with; `file` has them."""
+    for name, least in OLDEST.items():
+        if name in packages and _numbers(packages[name]) < _numbers(least):
+            raise Refused(
+                f"{file} pins {name}=={packages[name]}, but a deploy that cuts no WebSocket short needs {name}>={least}: raise it "
+                f"there, or remove it, and the role installs its own."
+            )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"[0-9]+", version)[:3]))
