@@ -17,11 +17,13 @@ def site(variables) -> Site:
 
 @pytest.fixture(scope="module")
 def redeployed(playbook, copied) -> str:
-    """The output of the deploy of a change of the code, after a visitor has left something."""
+    """The output of the deploy of a change of the code, in a larger repository, after a visitor has left something."""
     project = copied("rooms")
+    (project.parent / ".gitignore").write_text("local.env\n")
+    (project / "local.env").write_text("COLOUR=blue")
     views = project / "chat/views.py"
     views.write_text(views.read_text().replace("<h1>Rooms</h1>", "<h1>More rooms</h1>"))
-    return playbook("release", django_asgi_source=str(project))
+    return playbook("release", django_asgi_source=str(project.parent), django_asgi_source_subdirectory="rooms")
 
 
 def test_its_page_finds_its_styles(site):
@@ -61,6 +63,11 @@ def test_a_deploy_and_inspect_warn_of_what_two_workers_do_not_share(host, redepl
     warning = "The channel layer default is in memory"
     assert warning in redeployed
     assert warning in host.check_output("asgictl --app rooms inspect")
+
+
+def test_a_deploy_says_what_gitignore_has_left_out(host, redeployed):
+    assert "Left out, as .gitignore says: local.env" in redeployed
+    assert not host.file("/opt/rooms/live/src/local.env").exists
 
 
 def test_a_release_can_be_rolled_back(site, host, redeployed):

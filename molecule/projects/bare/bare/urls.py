@@ -1,4 +1,5 @@
 import asyncio
+import os
 
 from django.http import HttpResponse
 from django.urls import path
@@ -9,4 +10,8 @@ async def index(request):
     return HttpResponse("Nothing but this")
 
 
-urlpatterns = [path("", index)]
+async def where(request):
+    return HttpResponse(os.environ.get("WHERE", ""), content_type="application/json")
+
+
+urlpatterns = [path("", index), path("where/", where)]
