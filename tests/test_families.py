@@ -230,3 +230,8 @@ def test_a_play_stops_at_a_host_that_cannot_work(play: Callable[..., str]) -> No
     output = play(printed((ROCKY9, "252", "3.9.18")))
     assert "web1 runs Rocky Linux 9.4, which is not derived from Debian" in output
     assert "redis_server has" not in output
+
+
+def test_a_command_may_be_appended_to_the_probe_as_ansible_does() -> None:
+    done = subprocess.run(["sh", "-c", f"{PROBE} && echo appended"], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("appended\n")

@@ -20,12 +20,13 @@ OLDEST_SYSTEMD = 247
 OLDEST_PYTHON = (3, 11)
 
 # Prints /etc/os-release, and what else `probed` reads, as further lines in its format. systemd counts only if it runs the host.
-PROBE = """
+# Ansible appends a command, so the last line must not end.
+PROBE = """\
 cat /etc/os-release 2>/dev/null || cat /usr/lib/os-release 2>/dev/null
 echo
 [ ! -d /run/systemd/system ] || echo "PROBED_SYSTEMD=$(systemctl --version | head -n 1 | cut -d ' ' -f 2)"
 [ ! -x /usr/bin/python3 ] || echo "PROBED_PYTHON=$(/usr/bin/python3 -V 2>&1 | cut -d ' ' -f 2)"
-! command -v apt-get >/dev/null || echo "PROBED_APT=yes"
+! command -v apt-get >/dev/null || echo "PROBED_APT=yes"\
 """
 
 
