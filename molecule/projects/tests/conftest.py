@@ -44,3 +44,19 @@ def author(request, tmp_path_factory) -> Callable[..., Playbooks]:
         return Playbooks(str(file), "app")
 
     return inventory
+
+
+@pytest.fixture(scope="session")
+def bare(copied, author) -> Playbooks:
+    """The project's playbooks, after its first deploy to both hosts."""
+    playbooks = author(
+        django_asgi_name="bare",
+        django_asgi_source=str(copied("bare")),
+        django_asgi_module="bare.asgi:application",
+        django_asgi_settings_module="bare.settings",
+        django_asgi_secrets={"BARE_KEY": "only for this test, and long enough" * 2},
+        django_asgi_workers=1,
+        nginx_site_server_names=["www.bare.test"],
+    )
+    playbooks("deploy")
+    return playbooks
