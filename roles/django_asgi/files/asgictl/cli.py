@@ -32,7 +32,8 @@ examples:
   asgictl maintenance on             show visitors the maintenance page, until 'off'
   asgictl logs -f                    follow the log of every instance
   asgictl manage createsuperuser     run manage.py in the live release's environment
-  asgictl run celery inspect active  run another program of that environment
+  asgictl run celery --app config inspect active
+                                     run another program of that environment
   asgictl --env DJANGO_SUPERUSER_PASSWORD manage createsuperuser --noinput --username ann --email ann@example.org
 
 If the host has several apps, choose one: asgictl --app NAME status.
