@@ -926,8 +926,19 @@ def test_an_installed_python_goes_with_the_last_environment_that_uses_it(app: Ap
     program.symlink_to(app.pythons / "used/cpython/bin/python3")
     stage.prune(app, load(app), protected={A})
     assert [python.name for python in app.pythons.iterdir()] == ["used"]
+    put_environment(app, "newer")
     stage.prune(app, load(app), protected=set())
     assert list(app.pythons.iterdir()) == []
+
+
+def test_the_environment_of_a_deploy_that_failed_is_there_for_the_next_try(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    for environment in ("first-try", "second-try"):
+        steps = Deploy(app, environment)
+        steps.begin(B, "ann@laptop")
+        put_release(app, B, environment=environment)
+        steps.abort("The gate failed.")
+        assert {path.name for path in app.environments.iterdir()} == {"e1", environment}
 
 
 def test_old_releases_are_pruned_with_the_environments_that_nothing_uses(app: App, systemd: Systemd) -> None:

@@ -208,13 +208,20 @@ def prune(app: App, state: State, protected: set[str]) -> list[str]:
     for release in {*removed, *(known - set(on_disk))}:
         Instance(app, release).uninstall()
         _remove(app, release)
-    used = {environment_of(Release(app, release)) for release in app.staged()}
-    for environment in app.environments.iterdir():
-        if environment.name not in used:
-            remove_tree(environment)
+    _prune_environments(app)
     _prune_pythons(app)
     tidy_static_pool(app, state)
     return removed
+
+
+def _prune_environments(app: App) -> None:
+    """Remove the environments that no release on disk uses, except the last one built: a deploy that failed is soon tried again."""
+    built = {marker: marker.stat().st_mtime_ns for marker in app.environments.glob(f"*/{COMPLETE}")}
+    kept = {environment_of(Release(app, release)) for release in app.staged()}
+    kept |= {max(built, key=built.get).parent.name} if built else set()
+    for environment in app.environments.iterdir():
+        if environment.name not in kept:
+            remove_tree(environment)
 
 
 def _prune_pythons(app: App) -> None:
