@@ -316,3 +316,9 @@ def test_the_edge_gets_the_live_links_socket_and_both_static_directories() -> No
     assert evaluate(ROLE, "django_asgi_exports.media_directory", **name) == ""
     media = evaluate(ROLE, "django_asgi_exports.media_directory", django_asgi_media_url="/media/", **name)
     assert media == "/var/lib/shop/media"
+
+
+@pytest.mark.parametrize(("collected", "directories"), [(True, ["/opt/shop/live/static", "/opt/shop/static-pool"]), (False, [])])
+def test_the_edge_serves_static_files_only_if_they_are_collected(collected: bool, directories: list[str]) -> None:
+    given = {"django_asgi_name": "shop", "django_asgi_collectstatic": collected}
+    assert evaluate(ROLE, "django_asgi_exports.static_directories", **given) == directories
