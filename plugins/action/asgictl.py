@@ -94,7 +94,8 @@ class Progress:
             yield
         finally:
             ended.set()
-            polling.join()
+            # A poll that hangs must not hold the step.
+            polling.join(POLL_SECONDS)
 
 
 class ActionModule(ActionBase):
