@@ -523,7 +523,7 @@ def test_one_command_gives_every_scenario_another_image(tmp_path):
     (tmp_path / "program").write_text('#!/bin/sh\necho "$LAB_IMAGE"\n')
     (tmp_path / "program").chmod(0o755)
     shown = ["--eval=shown: ; @./program", "shown", "LAB_IMAGE=localhost/ubuntu:24.04"]
-    command = ["make", f"--file={ROOT / 'Makefile'}", *shown]
+    command = ["make", "--no-print-directory", f"--file={ROOT / 'Makefile'}", *shown]
     made = subprocess.run(command, cwd=tmp_path, env=PLAIN, capture_output=True, text=True, check=True)
     assert made.stdout == "localhost/ubuntu:24.04\n"
 
