@@ -153,3 +153,13 @@ def test_run_starts_a_program_of_the_environment(app: App, systemd: Systemd, mon
     cli.run_as_app(Release(app, A), Release(app, A).command("celery", "inspect"), [])
     cli.run_as_app(Release(app, A), Release(app, A).command("/bin/true"), [])
     assert executed == [[str(app.releases / A / "venv/bin/celery"), "inspect"], ["/bin/true"]]
+
+
+def test_a_worker_whose_broker_cannot_be_asked_only_has_to_stay_up(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_answers", lambda _release: False)
+    release = put_release(app, A, jobs={"celery": "all"}, celery_ping=False)
+    (app.units / f"shop.celery@{A}.service").write_text("[Service]\n")
+    jobs.start_jobs(release, timeout=60)
+    assert up(systemd, "celery") == {A}

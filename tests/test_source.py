@@ -364,3 +364,31 @@ def test_an_archive_ships_whole(bundle: Callable, shop: Path) -> None:
     assert {".env", "static/dist/app.js"} <= set(made["sources"])
     assert not any("__pycache__" in name for name in made["sources"])
     assert made["left_out"]["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "module", "reason"),
+    [
+        (["shop/asgi.py"], "shop.asgi:application", ""),
+        (["src/shop/asgi.py", "manage.py"], "shop.asgi:application", ""),
+        (["shop/asgi/__init__.py"], "shop.asgi:application", ""),
+        (["manage.py"], "installed.asgi:application", ""),
+        (["shop/wsgi.py"], "shop.asgi:application", "the source has no shop/asgi.py: it has no asgi.py"),
+        (["shop/wsgi.py", "config/asgi.py"], "shop.asgi:application", "the source has no shop/asgi.py: it has config/asgi.py."),
+    ],
+)
+def test_an_application_that_the_project_lacks_is_refused_before_anything_is_built(
+    files: list[str], module: str, reason: str
+) -> None:
+    if not reason:
+        source.require_module(files, module)
+        return
+    with pytest.raises(Unusable) as refused:
+        source.require_module(files, module)
+    assert reason in str(refused.value)
+
+
+def test_an_environment_in_the_source_stays_at_home_whatever_its_name(tmp_path: Path) -> None:
+    project = write(tmp_path / "p", {**SHOP, "env/pyvenv.cfg": "", "env/lib/x.py": "", "environment.py": ""})
+    (project / "env/python").symlink_to("/usr/bin/python3")
+    assert set(source.files_of(project).taken) == {*SHOP, "environment.py"}

@@ -133,6 +133,7 @@ REFUSED = {
         ({"celery_queues": ["a b"]}, "celery_queues has a b; expected names of queues"),
         ({"celery_stop_seconds": 0}, "celery_stop_seconds is 0; expected"),
         ({"celery_app": "config", "celery_beat_host": "nobody"}, "celery_beat_host is nobody; expected a host of the inventory"),
+        ({"celery_ping_enabled": "perhaps"}, "celery_ping_enabled is perhaps; expected true or false"),
         ({"celery_beat_host": 7}, "celery_beat_host is 7; expected text"),
         ({"leader_host": "nobody"}, "leader_host is nobody; expected a host of the inventory"),
         ({"processes": [{"name": "a"}]}, "processes: a has no command"),

@@ -24,6 +24,7 @@ from ansible_collections.django_asgi.site.plugins.module_utils.source import (
     is_git_address,
     part_of,
     redacted,
+    require_module,
     require_submodules,
 )
 
@@ -99,11 +100,12 @@ def bundle(
     git_key: str = "",
     git_known_hosts: str = "",
     build: Build | None = None,
+    module: str = "",
 ) -> dict:
     """Bundle `source`, or its `subdirectory`, into a file in `place`; with `build`, the result of its commands.
 
     `pythons` are the versions that the hosts would run it with, by host name; `include` has patterns of ignored files that are
-    taken all the same; `git_key` (a path) and `git_known_hosts` (text) give access to a git address. Returns `path`, `digest`,
+    taken all the same; `module` is the application that it has to hold; `git_key` (a path) and `git_known_hosts` (text) give access to a git address. Returns `path`, `digest`,
     `sources`, `source` (its address and version), `left_out` (what .gitignore excludes: `count` and the first `names`), and the
     facts of its requirements. Raises Unusable.
     """
@@ -131,6 +133,8 @@ def bundle(
             directory = built(buffer.getvalue(), build, user_cache() / "builds")
             names, buffer = files_of_result(directory, set(names)), io.BytesIO()
         # After the build, which may write the file.
+        if module:
+            require_module(names, module)
         facts = requirements_of(directory, directory / project_dir, requirements)
         sources = write_bundle(directory, names, buffer)
     facts["warnings"] += [f"django_asgi_source_include has {pattern}, which matches no file." for pattern in files.unmatched]
@@ -145,7 +149,9 @@ def bundle(
 class ActionModule(ActionBase):
     """Bundles the source; the arguments are those of `bundle` without `place`, `build` as the fields of `Build`."""
 
-    _TEXTS = frozenset(("source", "version", "project_dir", "requirements", "subdirectory", "git_key", "git_known_hosts"))
+    _TEXTS = frozenset(
+        ("source", "version", "project_dir", "requirements", "subdirectory", "git_key", "git_known_hosts", "module")
+    )
     _VALID_ARGS = _TEXTS | {"pythons", "include", "build"}
 
     def run(self, tmp=None, task_vars=None):

@@ -208,6 +208,18 @@ def part_of(directory: Path, part: str) -> Path:
     return found
 
 
+def require_module(names: list[str], module: str) -> None:
+    """Refuse `module` (dotted.name:variable) if its package is among the source's files and lacks it; raises Unusable."""
+    path = module.partition(":")[0].replace(".", "/")
+    is_own = any(f"/{path.partition('/')[0]}/" in f"/{name}" for name in names)
+    if is_own and not any(f"/{name}".endswith((f"/{path}.py", f"/{path}/__init__.py")) for name in names):
+        others = [name for name in names if name.rpartition("/")[2] == "asgi.py"]
+        has = (
+            f"it has {', '.join(others)}" if others else "it has no asgi.py; Django's documentation shows the three lines of one"
+        )
+        raise Unusable(f"django_asgi_module is {module}, but the source has no {path}.py: {has}.")
+
+
 class Files(NamedTuple):
     """The files of a source: paths that are part of it, what .gitignore excludes, and patterns that match nothing."""
 
@@ -241,6 +253,9 @@ def files_of(directory: Path, source: Path | None = None, include: Sequence[str]
         # A repository inside this one, a submodule for instance, is listed as a directory.
         taken.remove(name)
         taken.update(name + inside for inside in files_of(directory / name, whole=whole).taken)
+    # An environment is made anew on the host, and its links lead outside.
+    environments = tuple(f"{name.removesuffix('pyvenv.cfg')}" for name in taken if name.endswith("/pyvenv.cfg"))
+    taken = {name for name in taken if not name.startswith(environments)} if environments else taken
     return Files(
         sorted((name for name in taken if ".git" not in name.split("/")), key=lambda name: name.split("/")), left_out, unmatched
     )

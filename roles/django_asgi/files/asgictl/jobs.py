@@ -29,7 +29,7 @@ POLL_SECONDS = 0.1
 def start_jobs(release: Release, timeout: float) -> None:
     """Start what the release runs on every host; return when all of it is up. Refused after `timeout` seconds.
 
-    A Celery worker is up when it answers, any other process when it has stayed up for a moment. If a unit's former process still
+    A Celery worker is up when it answers, unless its broker can't be asked; any other process when it has stayed up for a moment. If a unit's former process still
     finishes its work, the new one starts after that, and nothing waits for it.
     """
     instance = Instance(release.app, release.id)
@@ -38,11 +38,15 @@ def start_jobs(release: Release, timeout: float) -> None:
     for unit in state:
         systemctl("start", "--no-block", unit)
     for unit in (unit for unit, before in state.items() if before not in ("active", "deactivating")):
-        is_worker = unit == instance.jobs.get("celery")
+        is_worker = unit == instance.jobs.get("celery") and release.manifest.get("celery_ping", True)
         while not (_answers(release) if is_worker else _is_steady(instance, unit, began)):
             ended = _has_ended(instance, unit)
             if ended or time.time() - began > timeout:
-                what = "answer; check that the broker runs, and" if is_worker and not ended else "stay up; see"
+                what = (
+                    "answer; check that the broker runs (django_asgi_celery_ping_enabled: false for one without remote control), and"
+                    if is_worker and not ended
+                    else "stay up; see"
+                )
                 raise Refused(
                     f"{unit} does not {what} the unit's last log lines.",
                     details=release.redact(journal(unit, since=began)),
