@@ -98,7 +98,7 @@ def test_a_timer_runs_the_command_of_the_live_release(app: App, systemd: Systemd
 def test_a_removed_app_has_no_timer(app: App, systemd: Systemd) -> None:
     deploy(app, A)
     Deploy(app, "").remove()
-    assert not [*app.units.glob("shop*")]
+    assert not [*app.units.glob("shop*"), *(app.root / "run").rglob("shop*")]
 
 
 def test_a_command_of_a_timer_may_end_in_a_release_that_retires(app: App, systemd: Systemd) -> None:

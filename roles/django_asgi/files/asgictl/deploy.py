@@ -17,7 +17,7 @@ from asgictl.commands import follow
 from asgictl.errors import Refused
 from asgictl.jobs import run_timers, start_jobs
 from asgictl.migrations import migrate, migrations_of, refuse_unknown
-from asgictl.progress import part, restart
+from asgictl.progress import file_of, part, restart
 from asgictl.release import Release
 from asgictl.settle import settle
 from asgictl.stage import is_complete, stage
@@ -208,7 +208,7 @@ class Deploy:
             systemctl("daemon-reload")
             for directory in (self.app.home, self.app.cache_directory, self.app.socket_directory):
                 remove_tree(directory)
-            for file in (self.app.policy_file, self.app.key_file, self.app.history_file):
+            for file in (self.app.policy_file, self.app.key_file, self.app.history_file, file_of(self.app)):
                 file.unlink(missing_ok=True)
         return {"changed": found, "others": installed_apps(self.app.root)}
 
