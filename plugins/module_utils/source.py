@@ -253,8 +253,8 @@ def files_of(directory: Path, source: Path | None = None, include: Sequence[str]
         # A repository inside this one, a submodule for instance, is listed as a directory.
         taken.remove(name)
         taken.update(name + inside for inside in files_of(directory / name, whole=whole).taken)
-    # An environment is made anew on the host, and its links lead outside.
-    environments = tuple(f"{name.removesuffix('pyvenv.cfg')}" for name in taken if name.endswith("/pyvenv.cfg"))
+    # The host builds its own environment; the links of this one lead out of the source.
+    environments = tuple(name.removesuffix("pyvenv.cfg") for name in taken if name.endswith("/pyvenv.cfg"))
     taken = {name for name in taken if not name.startswith(environments)} if environments else taken
     return Files(
         sorted((name for name in taken if ".git" not in name.split("/")), key=lambda name: name.split("/")), left_out, unmatched

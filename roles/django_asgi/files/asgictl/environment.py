@@ -132,10 +132,7 @@ class Builder:
 
     def _pins(self) -> Pins:
         """Everything that the app itself wants installed."""
-        file = self.order["requirements"]
-        # Another worker class has its own needs.
-        judge = require_server if self.order.get("drains", True) else lambda *_: None
-        judge(packages_in(self.order["requirements_text"]), file)
+        self._require_server(self.order["requirements_text"])
         if self.order["requirements_kind"] == "unpinned":
             text = self._resolve()
         elif self.order["requirements_kind"] == "uv.lock":
@@ -146,8 +143,13 @@ class Builder:
         else:
             # A hashed list pins everything, so constraints add nothing; uv would look for their files.
             text = re.sub(r"^(?:-c|--constraint)\b.*$", "", self.order["requirements_text"], flags=re.MULTILINE)
-        judge(packages_in(text), file)
-        return sorted_pins(text, file)
+        self._require_server(text)
+        return sorted_pins(text, self.order["requirements"])
+
+    def _require_server(self, text: str) -> None:
+        """Refuse server packages in a requirements text that are too old for the role's own worker class."""
+        if self.order.get("drains", True):
+            require_server(packages_in(text), self.order["requirements"])
 
     def _chosen(self) -> list[str]:
         """The extras and groups of the project, as uv's options."""
