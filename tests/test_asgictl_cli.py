@@ -29,14 +29,19 @@ def run(app: App, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     """Run asgictl on the host in the directory; return its exit code, its output and its errors."""
     monkeypatch.setattr(cli, "App", lambda name: App(name, app.root))
     monkeypatch.setattr(cli, "installed_apps", lambda: installed_apps(app.root))
+    monkeypatch.setattr(cli, "watch_caller", lambda: None)
 
     def asgictl(*arguments: str, stdin: object = None) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["asgictl", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(stdin)))
-        try:
-            code = cli.main()
-        except SystemExit as end:
-            code = end.code
+        request = json.dumps(stdin).encode()
+        with (app.root / "request").open("wb+") as file:
+            file.write(b"%d\n%s" % (len(request), request))
+            file.seek(0)
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+            try:
+                code = cli.main()
+            except SystemExit as end:
+                code = end.code
         output = capsys.readouterr()
         return code, output.out, output.err
 

@@ -22,10 +22,12 @@ HOSTS = {
 
 ASGICTL = """
 import json
-from ansible.module_utils.basic import AnsibleModule
+from ansible.plugins.action import ActionBase
 
-module = AnsibleModule({"app": {}, "do": {"choices": ["pending"]}, "arguments": {"type": "dict"}})
-module.exit_json(migrations=json.loads(module.params["arguments"]["release"]))
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        assert self._task.args["do"] == "pending"
+        return {"migrations": json.loads(self._task.args["arguments"]["release"])}
 """
 
 SYSTEMCTL = """#!/bin/sh
@@ -58,9 +60,9 @@ class Run:
 
     def __init__(self, directory: Path, role: Path) -> None:
         self.directory = directory
-        module = directory / "collections/ansible_collections/django_asgi/site/plugins/modules/asgictl.py"
-        module.parent.mkdir(parents=True)
-        module.write_text(ASGICTL)
+        action = directory / "collections/ansible_collections/django_asgi/site/plugins/action/asgictl.py"
+        action.parent.mkdir(parents=True)
+        action.write_text(ASGICTL)
         for name, text in {
             "systemctl": SYSTEMCTL,
             "journalctl": JOURNALCTL,

@@ -1,7 +1,6 @@
-"""The role's other plugins: the program's archive, the release's name, the holders of locks, and the module."""
+"""The role's other plugins: the program's archive, the release's name, and the holders of locks."""
 
 import io
-import json
 import subprocess
 import sys
 import threading
@@ -11,8 +10,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from ansible.module_utils import basic
-from ansible.module_utils.testing import patch_module_args
 
 KEY = "0123456789abcdef" * 2
 Plugin = Callable[[str], ModuleType]
@@ -21,7 +18,7 @@ Plugin = Callable[[str], ModuleType]
 @pytest.fixture(scope="module")
 def zipapp(plugin: Plugin) -> Callable[[Path], bytes]:
     """The function that packs a package."""
-    return plugin("action/zipapp.py").zipapp
+    return plugin("module_utils/zipapp.py").zipapp
 
 
 @pytest.fixture(scope="module")
@@ -137,143 +134,9 @@ def test_a_process_of_a_container_is_not_dead_for_another_one(caller: ModuleType
     assert not caller.is_dead(token)
 
 
-def test_the_hosts_syslog_gets_no_argument_of_a_step(caller: ModuleType) -> None:
-    action = object.__new__(caller.ActionModule)
-    action._execute_module = lambda _name, **options: options["task_vars"]
-    assert action._call({"secrets": {"PASSWORD": "canary"}}, {"own": 1}) == {"own": 1, "ansible_no_target_syslog": True}
-
-
 @pytest.mark.parametrize("token", ["", "operator@host:123:456.7", "a/b", "a/b/c/d"])
 def test_a_token_of_another_kind_is_not_dead(caller: ModuleType, token: str) -> None:
     assert not caller.is_dead(token)
-
-
-class Answer(Exception):
-    """Carries the module's result."""
-
-
-@pytest.fixture
-def module(plugin: Plugin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict]:
-    """Run the module as Ansible would, with a program in place of asgictl; return its answer."""
-    asgictl = plugin("modules/asgictl.py")
-    calls = tmp_path / "calls"
-    program = tmp_path / "asgictl"
-    monkeypatch.setattr(asgictl, "ASGICTL", str(program))
-
-    def answer(_self: object, failed: bool = False, **result: object) -> None:
-        raise Answer(result | {"failed": failed})
-
-    monkeypatch.setattr(basic.AnsibleModule, "exit_json", answer)
-    monkeypatch.setattr(basic.AnsibleModule, "fail_json", lambda self, **result: answer(self, **result | {"failed": True}))
-
-    def run(says: str | None = '{"changed": false}', code: int = 0, check: bool = False, **arguments: object) -> dict:
-        if says is not None:
-            program.write_text(f"#!/bin/sh\n(echo $@; cat) > {calls}\ncat <<'END'\n{says}\nEND\nexit {code}\n")
-            program.chmod(0o755)
-        calls.unlink(missing_ok=True)
-        with patch_module_args({"app": "shop", **arguments, "_ansible_check_mode": check}):
-            try:
-                asgictl.main()
-            except Answer as end:
-                result = end.args[0]
-        if calls.exists():
-            command, _, request = calls.read_text().partition("\n")
-            result |= {"command": command, "request": json.loads(request)}
-        return result
-
-    return run
-
-
-def test_the_step_its_arguments_and_the_token_reach_asgictl(module: Callable) -> None:
-    result = module(do="ready", arguments={"release": "a" * 12}, token="t")
-    assert result["command"] == "--app shop call"
-    assert result["request"] == {"do": "ready", "release": "a" * 12, "token": "t"}
-    assert (result["changed"], result["failed"]) == (False, False)
-
-
-def test_secrets_key_and_bundle_are_put_into_the_order(module: Callable) -> None:
-    arguments = {"arguments": {"order": {"release": "r"}}, "secrets": {"A": "hidden"}, "key": "k", "bundle": "/b"}
-    order = module(do="stage", token="t", **arguments)["request"]["order"]
-    assert order == {"release": "r", "secrets": {"A": "hidden"}, "key": "k", "bundle": "/b"}
-
-
-def test_ansible_is_shown_the_step_and_nothing_that_was_sent(module: Callable) -> None:
-    order = {"release": "r", "sources": {"manage.py": "0"}, "uv_environment": {"UV_INDEX_PASSWORD": "hidden"}}
-    result = module(do="stage", token="t", arguments={"order": order}, secrets={}, key="k", bundle="/b")
-    assert result["invocation"] == {"module_args": {"app": "shop", "do": "stage"}}
-
-
-def test_what_could_not_be_finished_is_a_warning(module: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    warned = []
-    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda self, warning: warned.append(warning))
-    result = module('{"changed": true, "warnings": ["The history can not be written."]}', do="commit", token="t")
-    assert warned == ["The history can not be written."]
-    assert "warnings" not in result
-
-
-@pytest.mark.parametrize("reader", [True, False], ids=["controller-waits", "controller-has-gone"])
-def test_a_step_ends_when_nobody_waits_for_its_answer(role: Path, tmp_path: Path, reader: bool) -> None:
-    asgictl = tmp_path / "asgictl"
-    asgictl.write_text(f"#!/bin/sh\ntrap 'echo ended >{tmp_path}/ended; exit' TERM\necho $$ >{tmp_path}/pid\nsleep 4 & wait\n")
-    asgictl.chmod(0o755)
-    program = f"""
-import sys
-sys.path.insert(0, {str(role.parents[1] / "plugins/modules")!r})
-import asgictl
-asgictl.CALLER_SECONDS = 0.1
-asgictl.run([{str(asgictl)!r}], "the request")
-"""
-    caller = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    if not reader:
-        caller.stdout.close()
-    assert caller.wait(60) == 0
-    assert (tmp_path / "ended").exists() != reader
-
-
-def test_a_request_that_is_larger_than_a_pipe_arrives_however_late_asgictl_reads_it(role: Path, tmp_path: Path) -> None:
-    asgictl = tmp_path / "asgictl"
-    asgictl.write_text("#!/bin/sh\nsleep 1\nwc --bytes\n")
-    asgictl.chmod(0o755)
-    program = f"""
-import sys
-sys.path.insert(0, {str(role.parents[1] / "plugins/modules")!r})
-import asgictl
-asgictl.CALLER_SECONDS = 0.1
-print(asgictl.run([{str(asgictl)!r}], "x" * 1_000_000)[0])
-"""
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert int(run.stdout) == 1_000_000
-
-
-@pytest.mark.parametrize("do", ["facts", "status"])
-def test_what_only_reads_has_no_token_and_runs_in_check_mode(module: Callable, do: str) -> None:
-    assert module(do=do, token="t", check=True)["request"] == {"do": do}
-
-
-@pytest.mark.parametrize("do", ["begin", "stage", "migrate", "ready", "switch", "commit", "abort", "remove"])
-def test_in_check_mode_what_changes_is_not_run(module: Callable, do: str) -> None:
-    result = module(do=do, token="t", check=True)
-    assert result["changed"]
-    assert "command" not in result
-
-
-def test_in_check_mode_a_host_without_asgictl_has_nothing(module: Callable) -> None:
-    result = module(says=None, do="facts", check=True)
-    assert (result["live"], result["previous"], result["order"], result["serves"]) == (None, None, [], False)
-
-
-def test_what_asgictl_refuses_fails_with_the_sentence_first_and_details_after(module: Callable) -> None:
-    says = json.dumps({"failed": True, "msg": "The gate said no.", "details": "Traceback", "locked": {"token": "x"}})
-    result = module(says, code=1, do="ready", token="t")
-    assert result["failed"]
-    assert result["msg"] == "The gate said no.\nTraceback"
-    assert result["locked"] == {"token": "x"}
-
-
-def test_a_traceback_of_asgictl_is_a_failure_that_names_the_step(module: Callable) -> None:
-    result = module("Traceback (most recent call last):\nKeyError: 'x'", code=1, do="ready", token="t")
-    assert result["failed"]
-    assert result["msg"].splitlines()[0] == "asgictl stopped in the step ready: KeyError: 'x'"
 
 
 # --- The fleet ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,18 @@
-"""Action: run the asgictl module with this run's token, and take over the lock of a run that has ended."""
+"""Action: carry out one step of a release on a host, by one call of the program asgictl.
+
+Arguments: `app`, its name; `do`, a method of asgictl's Deploy, or facts, plan or status; `arguments` of that step; `secrets`,
+`key` and `bundle` (a file on the controller), which belong to the steps stage and plan; `install`, the directory of the program's
+package, which the host gets first unless it has the same. In check mode only facts, plan and status run; the others
+report a change.
+
+The request goes to the program's input, as a module would through a pipelined connection, but without a module's cost: Ansible
+would assemble, send and unpack one for each task. It is in no argument and no file, so no list of processes and no log shows it.
+"""
 
 import copy
 import getpass
+import hashlib
+import json
 import os
 import platform
 import shlex
@@ -14,6 +25,23 @@ from pathlib import Path
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.django_asgi.site.plugins.module_utils.zipapp import zipapp
+
+PROGRAM = "/usr/local/bin/asgictl"
+READS = ("facts", "plan", "status")
+# What the step facts would report of a host without the program.
+NOTHING_THERE = {
+    "live": None,
+    "previous": None,
+    "serves": False,
+    "order": [],
+    "leader": False,
+    "key": "",
+    "workers_auto": 0,
+    "python": "",
+}
+# Exit codes of the shell that starts the program.
+OUTDATED, MISSING = 92, 127
 
 # A step that is done by then reports nothing.
 SILENT_SECONDS = 3
@@ -99,32 +127,76 @@ class Progress:
 
 
 class ActionModule(ActionBase):
-    """Runs the module with this run's token, and again with a take-over if the lock's holder is dead."""
+    """Carries out a step with this run's token, and again with a take-over if the lock's holder is dead."""
 
-    TRANSFERS_FILES = True
+    _VALID_ARGS = frozenset(("app", "do", "arguments", "secrets", "key", "bundle", "install"))
 
     def run(self, tmp=None, task_vars=None):
-        """Carry out the step; see the module for arguments and results."""
+        """Carry out the step; return asgictl's answer."""
         super().run(tmp, task_vars)
-        host = (task_vars or {}).get("inventory_hostname", "")
-        # Tasks run in forks of the ansible-playbook process.
-        arguments = self._task.args | {"token": token_of(os.getppid())}
-        if arguments.get("do") == "begin":
-            owner = {"owner": f"{getpass.getuser()}@{platform.node()}"}
-            arguments["arguments"] = arguments.get("arguments", {}) | owner
-        if arguments.get("bundle") and not self._task.check_mode:
-            remote = self._connection._shell.join_path(self._make_tmp_path(), "bundle.tar")
-            arguments["bundle"] = self._transfer_file(arguments["bundle"], remote)
-        with self._progress(arguments["app"], host).while_running():
-            result = self._call(arguments, task_vars)
-        if is_dead(result.get("locked", {}).get("token", "")):
-            arguments["arguments"]["takeover"] = result["locked"]["token"]
-            result = self._call(arguments, task_vars)
-        self._remove_tmp_path(self._connection._shell.tmpdir)
-        return result
+        given, host = self._task.args, (task_vars or {}).get("inventory_hostname", "")
+        reads = given["do"] in READS
+        if self._task.check_mode and not reads:
+            return {"changed": True}
+        request = {"do": given["do"], **given.get("arguments", {})}
+        if not reads:
+            # Tasks run in forks of the ansible-playbook process.
+            request["token"] = token_of(os.getppid())
+        if given["do"] == "begin":
+            request["owner"] = f"{getpass.getuser()}@{platform.node()}"
+        bundle = Path(given["bundle"]).read_bytes() if "bundle" in given else b""
+        if "secrets" in given:
+            own = {"secrets": given["secrets"], "key": given.get("key"), "bundle": "-" if bundle else None}
+            request["order"] = request["order"] | own
+        archive = zipapp(Path(given["install"])) if "install" in given else b""
+        with self._progress(given["app"], host).while_running():
+            answer = self._call(given["app"], request, bundle, archive)
+        if is_dead(answer.get("locked", {}).get("token", "")):
+            answer = self._call(given["app"], request | {"takeover": answer["locked"]["token"]})
+        return answer
+
+    def _call(self, app, request, bundle=b"", archive=b""):
+        """Call asgictl with `request`, followed by `bundle` on its input; return its answer as a task's result.
+
+        If there is an `archive`, the host's program is replaced first unless it was made from that.
+        """
+        text, digest = json.dumps(request).encode(), hashlib.sha256(archive).hexdigest()
+        command = f"exec {PROGRAM} --app {shlex.quote(app)} call"
+        if archive:
+            # The program ends with the digest of what it was made from (asgictl/compiled.py).
+            same = f'[ -x {PROGRAM} ] && [ "$(tail -c {len(digest)} {PROGRAM})" = {digest} ]'
+            command = f"{{ {same}; }} || exit {OUTDATED}; {command}"
+        done = self._low_level_execute_command(command, in_data=b"%d\n%s%s" % (len(text), text, bundle))
+        if done["rc"] == OUTDATED:
+            if not self._task.check_mode:
+                self._install(archive, digest)
+            return self._call(app, request, bundle) | {"changed": True}
+        if done["rc"] == MISSING and self._task.check_mode:
+            return dict(NOTHING_THERE)
+        if done["rc"] == MISSING:
+            return {"failed": True, "msg": f"This host has no {PROGRAM}: run playbooks/deploy.yml first."}
+        try:
+            answer = json.loads((done["stdout_lines"] or [""])[-1])
+        except ValueError:
+            last = (done["stderr_lines"] or done["stdout_lines"] or ["it printed nothing"])[-1]
+            return {"failed": True, "msg": f"asgictl stopped in the step {request['do']}: {last}\n{done['stderr']}"}
+        for warning in answer.pop("warnings", []):
+            Display().warning(warning)
+        if done["rc"]:
+            answer |= {"failed": True, "msg": "\n".join(filter(None, [answer["msg"], answer.pop("details", "")]))}
+        return answer
+
+    def _install(self, archive, digest):
+        """Put the program on the host, as what its Python makes of `archive`."""
+        new = f"{PROGRAM}.$$"
+        # Renamed into its place, because another app's retirement may run it at this moment.
+        put = f"umask 022; cat >{new} && chmod 0755 {new} && {new} compile {digest} && mv -T {new} {PROGRAM}"
+        done = self._low_level_execute_command(f"{put} || {{ rm -f {new}; exit 1; }}", in_data=archive)
+        if done["rc"]:
+            raise AnsibleError(f"{PROGRAM} can't be written on this host: {done['stderr'].strip() or done['stdout'].strip()}")
 
     def _progress(self, app, host):
-        # The module uses the connection meanwhile; over ssh, both share one session (ControlMaster).
+        # The step uses the connection meanwhile; over ssh, both share one session (ControlMaster).
         connection, display = copy.copy(self._connection), Display()
 
         def read(offset):
@@ -133,8 +205,3 @@ class ActionModule(ActionBase):
             return output.decode(errors="replace") if status == 0 else ""
 
         return Progress(read, lambda line: display.display(f"    {host}: {line}"))
-
-    def _call(self, arguments, task_vars):
-        # The host's syslog would get every argument, including a private index's password.
-        quiet = {**(task_vars or {}), "ansible_no_target_syslog": True}
-        return self._execute_module("asgictl", module_args=arguments, task_vars=quiet)

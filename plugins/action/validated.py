@@ -29,8 +29,8 @@ MODULE_UTILS = "ansible_collections.django_asgi.site.plugins.module_utils"
 
 def read(role: str) -> tuple[dict, dict, set[str]]:
     """Return a role's options by name, its rules, and all names that it accepts, including those of other entry points."""
-    entries = yaml.safe_load((ROLES / role / "meta/argument_specs.yml").read_text())["argument_specs"]
-    rules = yaml.safe_load((ROLES / role / "vars/rules.yml").read_text())
+    entries = _loaded(ROLES / role / "meta/argument_specs.yml")["argument_specs"]
+    rules = _loaded(ROLES / role / "vars/rules.yml")
     known = {name for entry in entries.values() for name in entry.get("options", {})} | {
         f"{role}_exports",
         *rules.pop(f"__{role}_exported", ()),
@@ -91,6 +91,11 @@ class ActionModule(ActionBase):
                 reason = " ".join(str(getattr(error, "message", error)).split())
                 undefined.append(Fault(name, f"can't be evaluated: {reason}"))
         return values, undefined
+
+
+def _loaded(path: Path) -> dict:
+    """Return a YAML file's content, with PyYAML's quick loader where that was built."""
+    return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _trusted(value: object) -> object:

@@ -3,12 +3,17 @@
 import argparse
 import json
 import os
+import select
+import signal
 import sys
+import threading
+from pathlib import Path
 
 from asgictl import facts, text
 from asgictl import plan as plans
 from asgictl.app import App, installed_apps
 from asgictl.as_app import end_with_caller
+from asgictl.compiled import compile_archive
 from asgictl.deploy import Deploy, roll_back
 from asgictl.errors import Refused
 from asgictl.jobs import note_end
@@ -80,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
     ended = commands.add_parser("ended")
     ended.add_argument("timer")
     commands.add_parser("call")
+    compiling = commands.add_parser("compile")
+    compiling.add_argument("digest")
     return top
 
 
@@ -122,10 +129,38 @@ def call(app: App, request: dict) -> dict:
     return {"changed": False} | getattr(Deploy(app, token), do)(**request)
 
 
+def read_request(descriptor: int) -> dict:
+    """Read a request: its length in bytes on a line of its own, then so much JSON. What follows is left to be read, a bundle."""
+    length = b""
+    while not length.endswith(b"\n"):
+        # One by one, so that nothing of the bundle is read.
+        length += os.read(descriptor, 1) or b"\n"
+    text = b""
+    while more := os.read(descriptor, int(length) - len(text)):
+        text += more
+    return json.loads(text)
+
+
+def watch_caller() -> None:
+    """End this process, as SIGTERM does, when nobody reads its output any more: after Ctrl-C, or without a network."""
+    output = select.poll()
+    # What it waits for is an error or a hang-up, which need not be named (poll(2)).
+    output.register(1, 0)
+
+    def watch() -> None:
+        output.poll()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run(options: argparse.Namespace) -> object:
     """Run the command; return what to print: a dict or list (as JSON or text), or a str (as it is)."""
     if options.command == "call":
-        return call(App(options.app), json.load(sys.stdin))
+        return call(App(options.app), read_request(sys.stdin.fileno()))
+    if options.command == "compile":
+        compile_archive(Path(sys.argv[0]), options.digest)
+        return {}
     if options.command == "metrics":
         return metrics([the_app(name) for name in ([options.app] if options.app else installed_apps())], options.output)
     app = the_app(options.app)
@@ -199,10 +234,16 @@ def main() -> int:
     options = parser().parse_args(command_line(sys.argv[1:]))
     if options.command in ("call", "rollback"):
         end_with_caller()
+    if options.command == "call":
+        watch_caller()
     as_json = options.json or options.command == "call"
     try:
         result = run(options)
     except Refused as refused:
+        if options.command == "call":
+            # The caller may still be sending a bundle, and could not read the answer before all of it has been taken.
+            while os.read(sys.stdin.fileno(), 1 << 16):
+                pass
         if as_json:
             print(json.dumps({"failed": True, "msg": refused.with_cause(), "details": refused.details, **refused.facts}))
         else:

@@ -46,7 +46,7 @@ def stage(app: App, order: dict) -> dict:
 
     `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (texts of `service`,
     `socket` and each job), `timers` (texts of the timers that start some of these), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar
-    archive), `check_fail_level`, `collectstatic`, `static_url`, `media_url`, `shared_paths` (in the source), `writable_paths`,
+    archive, `-` for one on standard input, compressed with gzip), `check_fail_level`, `collectstatic`, `static_url`, `media_url`, `shared_paths` (in the source), `writable_paths`,
     `key`, and what `Builder` uses. Returns `changed`, `worker_count` and `worker_count_why`, `environment_built`, `seconds` and
     `findings` (what an operator should know of the project). Refused with the reason
     if a part fails; the deploy's abort, or the next deploy, removes what was made so far.
@@ -101,7 +101,9 @@ def _unpack(staging: Release, order: dict) -> None:
     directory.mkdir(mode=0o755)
     source = directory / "src"
     source.mkdir()
-    command = ["tar", "--extract", "--no-same-owner", f"--file={order['bundle']}", f"--directory={source}"]
+    # tar recognises the compression of a file, but not of a pipe.
+    form = ["--gzip"] if order["bundle"] == "-" else []
+    command = ["tar", "--extract", *form, "--no-same-owner", f"--file={order['bundle']}", f"--directory={source}"]
     unpacked = subprocess.run(command, check=False, capture_output=True, text=True)
     if unpacked.returncode:
         raise Refused(f"Release {staging.id} can't be unpacked on this host.", details=unpacked.stderr.strip())
