@@ -528,11 +528,11 @@ def quick(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
         put_environment(app, "e1")
         return "e1", True
 
-    def prepare(staging: Release, _order: dict) -> list[str]:
+    def prepare(staging: Release, _order: dict) -> dict:
         static = staging.directory / "static"
         static.mkdir()
         (static / f"site.{staging.id}.css").write_text(staging.id)
-        return []
+        return {"findings": [], "pending": []}
 
     monkeypatch.setattr(Builder, "build", build)
     monkeypatch.setattr(stage, "prepare", prepare)
@@ -573,6 +573,7 @@ def order(app: App, release: str, **changes: object) -> dict:
         "module": "shop.asgi:application",
         "check_fail_level": "ERROR",
         "collectstatic": True,
+        "migrate": True,
         "static_url": "/static/",
         "media_url": "",
         "edge_names": [],
@@ -614,6 +615,7 @@ sys.argv = ["manage.py", "check"]
 runpy.run_path("manage.py")
 print(json.dumps({"checks": []}), file=messages)
 print(json.dumps({"imported": True}), file=messages)
+print(json.dumps({"pending": ["shop.0002_price"]}), file=messages)
 """
 
 

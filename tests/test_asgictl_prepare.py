@@ -1,5 +1,7 @@
 """Preparing a real Django project on a host: links in its source, static files, checks, and the words of each failure."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,7 +69,7 @@ def prepared(
         gate_timeout=gate_timeout,
     )
     staging.__dict__["manifest"] = values
-    return prepare(staging, order(staging.app, A, **changes))
+    return prepare(staging, order(staging.app, A, **changes))["findings"]
 
 
 def test_a_project_that_reads_the_roles_variables(staging: Release) -> None:
@@ -178,3 +180,34 @@ def test_a_module_whose_import_hangs_is_named_when_its_time_is_up(staging: Relea
         prepared(staging, "", gate_timeout=1)
     assert "waiting for a service" in refused.value.details
     assert "django_asgi_gate_timeout" in str(refused.value)
+
+
+def pending(staging: Release, settings: str, **changes: object) -> list[str] | None:
+    """Prepare a project that uses Django's content types; return the migrations that its database lacks."""
+    apps = 'INSTALLED_APPS = ["django.contrib.contenttypes", "shop"]\n'
+    (staging.directory / "src/shop/settings.py").write_text(SETTINGS + apps + settings)
+    staging.__dict__["manifest"] = manifest(
+        settings_module="shop.settings", env={}, health_host="a", worker_count=1, gate_timeout=60
+    )
+    return prepare(staging, order(staging.app, A, **changes))["pending"]
+
+
+SQLITE = 'DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}\n'
+
+
+def test_the_migrations_that_the_database_lacks_are_told(staging: Release) -> None:
+    assert pending(staging, SQLITE) == ["contenttypes.0001_initial", "contenttypes.0002_remove_content_type_name"]
+    command = [PYTHON, "manage.py", "migrate", "--verbosity=0"]
+    environment = {"DJANGO_SETTINGS_MODULE": "shop.settings", "STATIC_ROOT": "/x"}
+    subprocess.run(command, cwd=staging.directory / "src", env=environment, check=True)
+    shutil.rmtree(staging.directory / "static")
+    assert pending(staging, SQLITE) == []
+
+
+def test_nothing_is_told_of_migrations_that_the_role_never_applies(staging: Release) -> None:
+    assert pending(staging, SQLITE, migrate=False) is None
+
+
+def test_nothing_is_told_of_migrations_if_the_database_does_not_answer(staging: Release) -> None:
+    staging.app.state_directory.joinpath("db.sqlite3").mkdir()
+    assert pending(staging, SQLITE) is None

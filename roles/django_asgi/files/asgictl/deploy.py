@@ -22,7 +22,7 @@ from asgictl.release import Release
 from asgictl.settle import settle
 from asgictl.stage import is_complete, stage
 from asgictl.state import Attempt, Phase, State, load, save, transaction
-from asgictl.systemd import Instance, instances, sweep, systemctl
+from asgictl.systemd import Instance, instances, releases_up, sweep, systemctl
 
 LEASE_SECONDS = 900
 # A backup runs between two steps, outside asgictl.
@@ -172,7 +172,7 @@ class Deploy:
     def wait_for_retired(self, seconds: float) -> dict:
         """Wait until no old instance serves; Refused after `seconds`. A worker may still finish its tasks."""
         deadline = time.monotonic() + seconds
-        while running := [one.release for one in instances(self.app) if one.serves() and one.release != self.app.live()]:
+        while running := sorted(releases_up(self.app, web=True) - {self.app.live()}):
             if time.monotonic() > deadline:
                 raise Refused(f"Still running after {seconds:g} s: {', '.join(running)}. 'asgictl status' shows why.")
             time.sleep(0.5)

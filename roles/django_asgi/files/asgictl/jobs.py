@@ -82,6 +82,11 @@ def _host() -> str:
 def run_once(instance: Instance, wanted: bool) -> None:
     """Start what the fleet runs once, now and at each boot, or stop and disable it."""
     for unit in instance.jobs_on("one"):
+        enabled = (instance.app.units / "multi-user.target.wants" / unit).is_symlink()
+        state = instance.property("ActiveState", unit)
+        # systemctl would load all units again, even if it changes nothing.
+        if (enabled and state == "active") if wanted else (not enabled and state in ("inactive", "failed")):
+            continue
         systemctl("enable" if wanted else "disable", "--quiet", "--now", unit, check=wanted)
 
 

@@ -15,7 +15,7 @@ from asgictl.jobs import timers_of
 from asgictl.release import Release
 from asgictl.state import load
 from asgictl.status import problems
-from asgictl.systemd import Instance, instances
+from asgictl.systemd import Instance, releases_up
 
 # name: (type, help), in the order of the output.
 FAMILIES = {
@@ -96,8 +96,7 @@ def of_app(app: App) -> list[Sample]:
 def of_instances(app: App) -> Iterator[Sample]:
     """Samples of the running instances, and of what should run."""
     live, deadlines = app.live(), retire_deadlines(app)
-    found = list(instances(app))
-    retiring = [one for one in found if one.release != live and one.runs()]
+    retiring = [Instance(app, release) for release in sorted(releases_up(app) - {live})]
     if live:
         manifest = manifest_of(app, live)
         source = manifest.get("source", {})

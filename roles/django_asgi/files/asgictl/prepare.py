@@ -22,10 +22,11 @@ MOST_LINES = 25
 REPORT = "project.json"
 
 
-def prepare(staging: Release, order: dict) -> list[str]:
-    """Prepare the project of a release that is being staged; return what an operator should know of it, a sentence each.
+def prepare(staging: Release, order: dict) -> dict:
+    """Prepare the project of a release that is being staged.
 
-    `order` is that of `stage.stage`. Refused if the project can't be set up or collected, fails its checks, or could not work.
+    Returns `findings`, what an operator should know of it, a sentence each; and `pending`, the migrations that its databases
+    lack, None if that was not to be found out, or can't be. `order` is that of `stage.stage`. Refused if the project can't be set up or collected, fails its checks, or could not work.
     """
     static = staging.directory / "static"
     static.mkdir(mode=0o755)
@@ -50,7 +51,7 @@ def prepare(staging: Release, order: dict) -> list[str]:
             made.add(place.path)
 
 
-def _prepare(staging: Release, order: dict, layout: Layout, program: Conversation, facts: dict) -> list[str]:
+def _prepare(staging: Release, order: dict, layout: Layout, program: Conversation, facts: dict) -> dict:
     """Go on with a project whose settings load."""
     places, found = project.places(facts, layout, order["shared_paths"])
     found += project.findings(facts, staging.manifest, order)
@@ -60,7 +61,8 @@ def _prepare(staging: Release, order: dict, layout: Layout, program: Conversatio
     for place in places:
         _lead(staging, place)
     collect = order["collectstatic"] and "django.contrib.staticfiles" in facts["apps"]
-    program.answer(collect=collect, static_root=str(layout.static), module=order["module"])
+    databases = staging.manifest.get("databases", []) if order["migrate"] else None
+    program.answer(collect=collect, static_root=str(layout.static), module=order["module"], databases=databases)
     with part(staging.app, "collectstatic"):
         if "collected" not in program.hear():
             raise _failed(staging, program, f"manage.py collectstatic failed for release {staging.id}")
@@ -91,10 +93,12 @@ def _prepare(staging: Release, order: dict, layout: Layout, program: Conversatio
         raise _failed(
             staging, program, f"{order['module']} can't be imported in release {staging.id}; django_asgi_module names it"
         )
+    with part(staging.app, "looking for migrations"):
+        pending = program.hear().get("pending")
     found += [Finding(staging.redact(f"manage.py check --deploy: {check['text']}")) for check in checks]
     texts = [finding.text for finding in found]
     write_atomically(staging.directory / REPORT, json.dumps({"facts": facts, "findings": texts}, indent=1))
-    return texts
+    return {"findings": texts, "pending": pending}
 
 
 def report_of(release: Release) -> dict:

@@ -9,7 +9,7 @@ import time
 from asgictl import history, state
 from asgictl.app import App
 from asgictl.settle import settle
-from asgictl.systemd import Instance
+from asgictl.systemd import Instance, releases_up
 
 POLL_SECONDS = 0.5
 # The edge may still hold an idle connection for a moment; a single zero can lie between two of its requests.
@@ -40,7 +40,7 @@ def retire(app: App, release: str) -> str:
         waited = round(time.time() - began, 1)
         history.record(app, kind="retire", outcome="stopped", release=release, seconds=waited, closed=connections)
         instance.stop(block=False)
-    while instance.runs():
+    while release in releases_up(app):
         time.sleep(POLL_SECONDS)
     with state.transaction(app) as record:
         # Its files may now be pruned.

@@ -7,7 +7,7 @@ from asgictl.app import App, link_atomically, remove_tree
 from asgictl.jobs import run_once, run_timers, stop_jobs
 from asgictl.stage import prune
 from asgictl.state import Phase, State
-from asgictl.systemd import Instance, instances, sweep, systemctl
+from asgictl.systemd import Instance, instances, releases_up, sweep, systemctl
 
 
 class Wish(StrEnum):
@@ -49,16 +49,15 @@ def settle(app: App, state: State) -> dict:
     sweep(app)
     for unfinished in app.releases.glob(".*"):
         remove_tree(unfinished)
-    found = instances(app)
-    connected = {one.release: one.connections() for one in found if one.runs()}
+    found, up = instances(app), releases_up(app)
+    connected = {one.release: one.connections() for one in found if one.release in up}
     wished = wishes(state, app.policy(), connected, time.time())
     # What runs once stops in the former release before it starts in the new one.
     for instance in sorted(found, key=lambda one: one.release == state.serving()):
-        idle = not connected.get(instance.release)
-        _fulfil(instance, wished.get(instance.release, Wish.GO), state, idle)
+        _fulfil(instance, wished.get(instance.release, Wish.GO), state, connected.get(instance.release))
     if not state.attempt:
         run_timers(app, state.live() if state.leader else None)
-    running = {one.release for one in found if one.runs()}
+    running = {one.release for one in found} & releases_up(app)
     under_way = {state.attempt.release} if state.attempt else set()
     pruned = prune(app, state, protected=running | under_way)
     return {"retiring": sorted(one for one in running if wished[one] == Wish.DRAIN), "pruned": pruned}
@@ -72,8 +71,8 @@ def _point(app: App, release: str | None) -> None:
         link_atomically(app.live_link, f"releases/{release}")
 
 
-def _fulfil(instance: Instance, wish: Wish, state: State, idle: bool) -> None:
-    """Bring one instance to its wanted state; wait only for an idle one, without connections, to stop."""
+def _fulfil(instance: Instance, wish: Wish, state: State, connections: int | None) -> None:
+    """Bring one instance to its wanted state; wait only for an idle one, without `connections` (None if it is down), to stop."""
     if wish == Wish.SPARE:
         return
     instance.enable(wish == Wish.SERVE)
@@ -82,10 +81,12 @@ def _fulfil(instance: Instance, wish: Wish, state: State, idle: bool) -> None:
         if not state.attempt:
             run_once(instance, state.leader)
         return
+    if connections is None:
+        return
     stop_jobs(instance)
     if wish == Wish.DRAIN and not instance.retiring():
         instance.start_retirement()
-    elif wish == Wish.GO and instance.runs():
+    elif wish == Wish.GO:
         instance.cancel_retirement()
-        systemctl("stop", *([] if idle else ["--no-block"]), instance.socket, instance.service, check=False)
+        systemctl("stop", *(["--no-block"] if connections else []), instance.socket, instance.service, check=False)
         systemctl("reset-failed", instance.socket, instance.service, check=False)

@@ -45,16 +45,17 @@ def stage(app: App, order: dict) -> dict:
     """Make the release that `order` describes, unless it is on disk already.
 
     `order` holds `release` (its id), `manifest`, `files` ({name: text}, put beside the source), `units` (texts of `service`,
-    `socket` and each job), `timers` (texts of the timers that start some of these), `secrets`, `sources` ({path: digest}), `bundle` (path of a tar
-    archive, `-` for one on standard input, compressed with gzip), `check_fail_level`, `collectstatic`, `static_url`, `media_url`, `shared_paths` (in the source), `writable_paths`,
-    `key`, and what `Builder` uses. Returns `changed`, `worker_count` and `worker_count_why`, `environment_built`, `seconds` and
-    `findings` (what an operator should know of the project). Refused with the reason
-    if a part fails; the deploy's abort, or the next deploy, removes what was made so far.
+    `socket` and each job), `timers` (texts of the timers that start some of these), `secrets`, `sources` ({path: digest}),
+    `bundle` (path of a tar archive; `-`: it is on standard input, compressed with gzip), `check_fail_level`, `collectstatic`,
+    `static_url`, `media_url`, `shared_paths` (in the source), `writable_paths`, `migrate` (whether the role may migrate), `key`,
+    and what `Builder` uses. Returns `changed`, `worker_count` and `worker_count_why`, `environment_built`, `seconds`, and
+    `findings` and `pending` of `prepare`. Refused with the reason if a part fails; the deploy's abort, or the next deploy, removes
+    what was made so far.
     """
     release = Release(app, order["release"])
     adopt_key(app, order["key"])
     if is_complete(release):
-        return _staged(release, changed=False, environment_built=False, seconds={}, findings=[])
+        return _staged(release, changed=False, environment_built=False, seconds={}, findings=[], pending=None)
     require_calendars(order["timers"])
     watch = Stopwatch(app)
     staging = Release(app, release.id, staging=True)
@@ -64,7 +65,7 @@ def stage(app: App, order: dict) -> dict:
         builder = Builder(app, staging.project, order)
         environment, built = watch.time("environment", builder.build)
         (staging.directory / "venv").symlink_to(f"../../environments/{environment}")
-        findings = _complete(staging, order, watch)
+        prepared = _complete(staging, order, watch)
         _write_secrets(staging, order["secrets"], staging.final_directory)
         sync(staging.directory)
         # Only now, because it may be the live one.
@@ -76,7 +77,7 @@ def stage(app: App, order: dict) -> dict:
         Instance(app, release.id).install(order["units"])
     except OSError as error:
         raise Refused(f"Release {release.id} can't be staged on this host: {error}.") from error
-    return _staged(release, changed=True, environment_built=built, seconds=watch.seconds, findings=findings)
+    return _staged(release, changed=True, environment_built=built, seconds=watch.seconds, **prepared)
 
 
 def _staged(release: Release, **answer: object) -> dict:
@@ -124,14 +125,14 @@ def _unpack(staging: Release, order: dict) -> None:
     (directory / "socket").symlink_to(staging.socket)
 
 
-def _complete(staging: Release, order: dict, watch: Stopwatch) -> list[str]:
-    """Prepare the project and compile its source; return the findings."""
+def _complete(staging: Release, order: dict, watch: Stopwatch) -> dict:
+    """Prepare the project and compile its source; return what `prepare` returns."""
     if commands := staging.manifest.get("prepare_commands"):
-        findings = watch.time("prepare", prepare, staging, order)
+        prepared = watch.time("prepare", prepare, staging, order)
         watch.time("commands", complete, staging, commands)
         # Last, because they may change the source, and its compiled form is not compared with it later.
         watch.time("compile", _compile, staging)
-        return findings
+        return prepared
     with ThreadPoolExecutor() as pool:
         prepared = pool.submit(watch.time, "prepare", prepare, staging, order)
         compiled = pool.submit(watch.time, "compile", _compile, staging)

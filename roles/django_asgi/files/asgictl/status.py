@@ -11,7 +11,7 @@ from asgictl.migrations import migrations_of
 from asgictl.release import Release
 from asgictl.stage import free_space
 from asgictl.state import load
-from asgictl.systemd import Instance, instances
+from asgictl.systemd import Instance, releases_up
 
 LITTLE_SPACE = 1 << 30
 LONG_DEPLOY_SECONDS = 3600
@@ -23,12 +23,11 @@ def status(app: App, quick: bool = False) -> dict:
     With `quick`, skip the check for pending migrations, which takes as long as Django takes to start.
     """
     live, state = app.live(), load(app)
-    running = [instance for instance in instances(app) if instance.runs()]
     return {
         "app": app.name,
         "live": describe(app, live) if live else None,
         "previous": state.previous(app.staged()),
-        "retiring": [describe(app, one.release) for one in running if one.release != live],
+        "retiring": [describe(app, release) for release in sorted(releases_up(app) - {live})],
         "deploying": asdict(state.attempt) if state.attempt else None,
         "timers": timers_of(app),
         "history": history.entries(app, 8),
@@ -97,11 +96,12 @@ def database_problems(app: App) -> list[str]:
 def releases(app: App) -> list[dict]:
     """The releases on disk in the order of their deploys, oldest first."""
     state, on_disk = load(app), app.staged()
-    live, previous = app.live(), state.previous(on_disk)
-    marks = {live: "live", previous: "previous"}
+    live, previous, up = app.live(), state.previous(on_disk), releases_up(app)
+    marks = dict.fromkeys(up, "retiring") | {live: "live", previous: "previous"}
     listed = []
     for release in state.targets(on_disk):
         manifest = Release(app, release).manifest
-        state = marks.get(release) or ("retiring" if Instance(app, release).runs() else "")
-        listed.append({"release": release, "is": state, "made": manifest["created"], "source": manifest["source"]})
+        listed.append(
+            {"release": release, "is": marks.get(release, ""), "made": manifest["created"], "source": manifest["source"]}
+        )
     return listed

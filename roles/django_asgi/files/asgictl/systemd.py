@@ -170,17 +170,6 @@ class Instance:
         """How often systemd has restarted the service since it was started."""
         return int(self.property("NRestarts") or 0)
 
-    def runs(self) -> bool:
-        """Whether any of the instance's units is up, or on its way up or down."""
-        return any(self._is_up(unit) for unit in self.units)
-
-    def serves(self) -> bool:
-        """Whether its web service or its socket is up, or on its way up or down."""
-        return any(self._is_up(unit) for unit in (self.socket, self.service))
-
-    def _is_up(self, unit: str) -> bool:
-        return self.property("ActiveState", unit) not in ("inactive", "failed")
-
     def retiring(self) -> bool:
         """Whether the instance is waiting for its connections to end."""
         return self.property("ActiveState", self.retirement) in ("active", "activating")
@@ -232,12 +221,29 @@ def process_facts(pid: int) -> dict:
     }
 
 
+def loaded_units(app: App) -> dict[str, str]:
+    """The app's units that systemd has loaded, {unit: ActiveState}; one call, because one unit costs as much as all."""
+    kinds = ("@*", f"{BESIDE}*@*", *(f"-{job}@*" for job in FORMER_JOBS))
+    listed = systemctl("list-units", "--all", "--output=json", *(f"{app.name}{kind}" for kind in kinds))
+    return {unit["unit"]: unit["active"] for unit in json.loads(listed)}
+
+
 def instances(app: App) -> list[Instance]:
     """The app's instances that systemd has loaded or that have unit files."""
-    units = json.loads(systemctl("list-units", "--all", "--output=json", f"{app.name}@*.service", f"{app.name}@*.socket"))
-    names = {unit["unit"] for unit in units} | {path.name for path in app.units.glob(f"{app.name}@*.s*")}
-    releases = {match[1] for name in names if (match := re.fullmatch(r".+@([0-9a-f]{12})\.(?:service|socket)", name))}
-    return [Instance(app, release) for release in sorted(releases)]
+    names = {*loaded_units(app), *(path.name for path in app.units.glob(f"{app.name}@*.s*"))}
+    return [Instance(app, release) for release in sorted(_releases(app, names, web=True))]
+
+
+def releases_up(app: App, web: bool = False) -> set[str]:
+    """The releases of which a unit is up, or on its way up or down; with `web`, their web service or its socket."""
+    up = {unit for unit, state in loaded_units(app).items() if state not in ("inactive", "failed")}
+    return _releases(app, up, web)
+
+
+def _releases(app: App, units: set[str], web: bool) -> set[str]:
+    job = "" if web else rf"(?:{re.escape(BESIDE)}[^@]+|-(?:{'|'.join(FORMER_JOBS)}))?"
+    pattern = rf"{re.escape(app.name)}{job}@([0-9a-f]{{12}})\.(?:service|socket)"
+    return {match[1] for unit in units if (match := re.fullmatch(pattern, unit))}
 
 
 def sweep(app: App) -> None:

@@ -1,5 +1,6 @@
 """What the programs share; `text_of` makes it a module of theirs."""
 
+import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -37,3 +38,32 @@ def migrated_databases(named: list[str]) -> list[str]:
         if not connections.settings[alias]["ENGINE"].endswith(".dummy")
         and (named or any(is_meant(alias, config.label) for config in apps.get_app_configs()))
     ]
+
+
+def compared_migrations(named: list[str]) -> dict:
+    """Compare the code's migrations with those of the databases `named` (as for `migrated_databases`).
+
+    Returns what the code has and a database lacks (`pending`), and the other way round (`unknown`); a name from any but the
+    first database begins with the alias. If a database does not answer: `database`, its alias, and the `reason`.
+    """
+    # If a firewall drops packets, libpq would wait for two minutes.
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+    from django.db import OperationalError, connections
+    from django.db.migrations.executor import MigrationExecutor
+
+    pending, unknown = [], []
+    aliases = migrated_databases(named)
+    for alias in aliases:
+        # A pool would report how long it has waited, not why.
+        connections[alias].settings_dict["OPTIONS"].pop("pool", None)
+        try:
+            executor = MigrationExecutor(connections[alias])
+        except OperationalError as error:
+            return {"database": alias, "reason": " ".join(str(error).split())}
+        loader = executor.loader
+        known = set(loader.disk_migrations) | {key for migration in loader.disk_migrations.values() for key in migration.replaces}
+        plan = executor.migration_plan(loader.graph.leaf_nodes())
+        before = "" if alias == aliases[0] else f"{alias}:"
+        pending += sorted(f"{before}{migration.app_label}.{migration.name}" for migration, _ in plan)
+        unknown += sorted(f"{before}{label}.{name}" for label, name in set(loader.applied_migrations) - known)
+    return {"pending": pending, "unknown": unknown}

@@ -1,17 +1,13 @@
-"""Print the migrations that the code has and its databases lack (pending), and the other way round (unknown).
+"""Print how the code's migrations differ from those of its databases, as `compared_migrations` returns it.
 
-Arguments: the databases' aliases; none: those that the project's routers allow. A name from any but the first database begins
-with the alias. If a database does not answer, its alias and the reason are printed instead.
+Arguments: the databases' aliases; none: those that the project's routers allow.
 """
 
 import json
-import os
 import sys
 
-from asgictl_shared import inside_manage, migrated_databases
+from asgictl_shared import compared_migrations, inside_manage
 
-# If a firewall drops packets, libpq would wait for two minutes.
-os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
 named = sys.argv[1:]
 
 
@@ -20,26 +16,7 @@ def compare() -> None:
     import django
 
     django.setup()
-    from django.db import OperationalError, connections
-    from django.db.migrations.executor import MigrationExecutor
-
-    pending, unknown = [], []
-    aliases = migrated_databases(named)
-    for alias in aliases:
-        # A pool would report how long it has waited, not why.
-        connections[alias].settings_dict["OPTIONS"].pop("pool", None)
-        try:
-            executor = MigrationExecutor(connections[alias])
-        except OperationalError as error:
-            print(json.dumps({"database": alias, "reason": " ".join(str(error).split())}))
-            return
-        loader = executor.loader
-        known = set(loader.disk_migrations) | {key for migration in loader.disk_migrations.values() for key in migration.replaces}
-        plan = executor.migration_plan(loader.graph.leaf_nodes())
-        before = "" if alias == aliases[0] else f"{alias}:"
-        pending += sorted(f"{before}{migration.app_label}.{migration.name}" for migration, _ in plan)
-        unknown += sorted(f"{before}{label}.{name}" for label, name in set(loader.applied_migrations) - known)
-    print(json.dumps({"pending": pending, "unknown": unknown}))
+    print(json.dumps(compared_migrations(named)))
 
 
 inside_manage(compare)

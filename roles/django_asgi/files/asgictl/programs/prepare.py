@@ -2,17 +2,19 @@
 
 It runs inside the project's own manage.py, whose preparations count. Argument: the descriptor for messages, each a JSON object
 on a line. After the first one, {"facts": …} or {"failed": …}, it reads an object from standard input: `collect` (whether to
-collect static files), `static_root` (where to, if the settings name no place) and `module` (the application that is served).
+collect static files), `static_root` (where to, if the settings name no place), `module` (the application that is served) and
+`databases` (whose migrations count; null: none).
 """
 
 import importlib
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from asgictl_shared import inside_manage, migrated_databases
+from asgictl_shared import compared_migrations, inside_manage, migrated_databases
 
 messages = os.fdopen(int(sys.argv[1]), "w", buffering=1)
 
@@ -124,6 +126,9 @@ def run() -> None:
     module, _, name = wanted["module"].partition(":")
     getattr(importlib.import_module(module), name.partition("(")[0] or "application")
     tell(imported=wanted["module"])
+    # It saves another start of Django. A failure is left to the step that migrates, which explains it.
+    with suppress(Exception):
+        tell(pending=compared_migrations(wanted["databases"])["pending"] if wanted["databases"] is not None else None)
 
 
 sys.excepthook = report
