@@ -295,6 +295,16 @@ def test_a_rollback_goes_to_any_release_that_has_been_live(app: App, systemd: Sy
     assert rolled_back(app, C) == (C, A)
 
 
+def test_a_rollback_to_another_path_prefix_is_refused_and_a_deploy_goes_there(app: App, systemd: Systemd) -> None:
+    deploy(app, A)
+    deploy(app, B, path_prefix="/shop")
+    with pytest.raises(Refused, match=f"Release {A} is made for /, but the edge serves the app at /shop/"):
+        rolled_back(app)
+    assert (app.live(), load(app).attempt) == (B, None)
+    deploy(app, C)
+    assert app.live() == C
+
+
 def test_a_release_that_was_never_live_is_no_target(app: App, systemd: Systemd) -> None:
     deploy(app, A)
     put_release(app, B)

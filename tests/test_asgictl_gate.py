@@ -410,3 +410,14 @@ def test_a_release_without_static_files_asks_for_none(app: App) -> None:
     with serving(always(404)) as edge:
         require_static(release, edge_of(edge))
     assert edge.seen == []
+
+
+def test_the_edge_is_asked_below_the_sites_prefix_and_the_app_without_it(app: App) -> None:
+    release = put_release(app, A, static={"site.css": "a {}"}, static_url="/static/", path_prefix="/shop", worker_count=1)
+    with serving(always(), release.socket) as socket, serving(always()) as edge:
+        pass_gate(release)
+        require_edge(release, edge_of(edge))
+        wait_for_edge(release, edge_of(edge), alone=0, timeout=PATIENCE)
+        require_static(release, edge_of(edge))
+    assert {path for path, _ in socket.seen} == {"/healthz"}
+    assert {path for path, _ in edge.seen} == {"/shop/healthz", "/shop/static/site.css"}

@@ -140,6 +140,13 @@ def test_files_have_to_be_at_the_url_that_the_edge_serves(changes: dict, order: 
     assert found.startswith(expected) if expected else found == ""
 
 
+def test_below_a_prefix_the_inventory_has_addresses_without_it() -> None:
+    below = {"path_prefix": "/shop"}
+    assert reported(below, static_url="/shop/static/", media_url="/shop/media/") == ""
+    found = reported(below, static_url="/shop/assets/", media_url="/shop/media/")
+    assert found.startswith("FATAL: STATIC_URL of the project is /assets/, but the edge serves these files at /static/")
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -1,6 +1,7 @@
 """asgictl's files: the environment file that systemd and manage.py both read, and what is redacted."""
 
 import stat
+from pathlib import Path
 
 import pytest
 from asgictl.app import App
@@ -90,6 +91,13 @@ def test_the_app_sees_the_roles_variables_then_the_users(app: App) -> None:
         "WEB_CONCURRENCY": "3",
         "COLOUR": "red",
     }
+
+
+def test_below_a_prefix_every_python_finds_the_roles_module_where_the_release_will_be(app: App) -> None:
+    release = put_release(app, A, path_prefix="/shop")
+    own = {"APP_PATH_PREFIX": "/shop", "PYTHONPATH": "/final"}
+    assert release.variables(Path("/final")) == release.variables(Path("/final")) | own
+    assert release.process_settings()["env"]["PYTHONPATH"] == str(release.directory)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,9 +62,11 @@ class Run:
 
     def __init__(self, directory: Path, role: Path) -> None:
         self.directory = directory
-        action = directory / "collections/ansible_collections/django_asgi/site/plugins/action/asgictl.py"
-        action.parent.mkdir(parents=True)
-        action.write_text(ASGICTL)
+        plugins = directory / "collections/ansible_collections/django_asgi/site/plugins"
+        for plugin in ("action/long_shell.py", "module_utils/progress.py"):
+            (plugins / plugin).parent.mkdir(parents=True)
+            shutil.copy(role.parents[1] / "plugins" / plugin, plugins / plugin)
+        (plugins / "action/asgictl.py").write_text(ASGICTL)
         for name, text in {
             "systemctl": SYSTEMCTL,
             "journalctl": JOURNALCTL,
@@ -97,6 +101,7 @@ class Run:
         ran = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
         assert ran.returncode == 2, ran.stdout + ran.stderr
         report = json.loads(ran.stdout[ran.stdout.index("{") :])
+        self.printed = ran.stdout[: ran.stdout.index("{")]
         self.results = [task["hosts"] for play in report["plays"] for task in play["tasks"]]
         self.calls = (directory / "systemctl.calls").read_text().splitlines()
 
@@ -123,6 +128,14 @@ def test_without_pending_migrations_nothing_is_backed_up(run: Run) -> None:
 def test_pending_migrations_wait_for_the_backup_of_the_host_that_migrates(run: Run) -> None:
     assert "start backup@saved.service on saved" in run.calls
     assert run.migrated("saved")
+
+
+def test_a_backup_is_announced_and_its_seconds_are_printed_whether_or_not_it_succeeds(run: Run) -> None:
+    for case, host in (("saved", "saved"), ("elsewhere", "db1"), ("broken", "db1")):
+        lines = [line.strip() for line in run.printed.splitlines() if line.startswith(f"    {case}: backup")]
+        assert lines[0] == f"{case}: backup, backup@{case}.service on {host} …"
+        assert re.fullmatch(r"\d+\.\d s", lines[-1].removeprefix(f"{case}: backup, backup@{case}.service on {host}: "))
+    assert "clean: backup" not in run.printed
 
 
 def test_the_backup_may_be_another_hosts(run: Run) -> None:

@@ -1,6 +1,7 @@
 """The role's other plugins: the program's archive, the release's name, and the holders of locks."""
 
 import io
+import re
 import subprocess
 import sys
 import threading
@@ -265,7 +266,7 @@ def test_celery_is_two_jobs_and_gets_queues_only_if_they_are_named(plugin: Calla
 
 # --- Progress of a long step ----------------------------------------------------------------------------------------
 def test_the_lines_of_a_long_step_are_shown_as_they_come_and_silence_is_broken(plugin: Callable, monkeypatch) -> None:
-    module, shown, report, clock = plugin("action/asgictl.py"), [], [""], [0.0]
+    module, shown, report, clock = plugin("module_utils/progress.py"), [], [""], [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     progress = module.Progress(lambda offset: report[0].encode()[offset:].decode(), shown.append)
     report[0] = "unpack …\nunpack: 0.4 s\nenviron"
@@ -274,16 +275,34 @@ def test_the_lines_of_a_long_step_are_shown_as_they_come_and_silence_is_broken(p
     report[0] += "ment …\n"
     progress.poll()
     assert shown[2:] == ["environment …"]
-    clock[0] = 9
+    clock[0] = 7
     progress.poll()
     assert len(shown) == 3
-    clock[0] = 12
+    clock[0] = 9
     progress.poll()
-    assert shown[3:] == ["environment, for 12 s now"]
+    assert shown[3:] == ["environment, for 9 s now"]
+
+
+def test_a_long_command_shows_its_begin_a_sign_of_life_and_its_seconds_even_if_it_fails(plugin: Callable, monkeypatch) -> None:
+    module, shown, alive = plugin("module_utils/progress.py"), [], threading.Event()
+    for name in ("SILENT_SECONDS", "POLL_SECONDS", "MOST_SILENT_SECONDS"):
+        monkeypatch.setattr(module, name, 0.01)
+
+    def show(line: str) -> None:
+        shown.append(line)
+        if " now" in line:
+            alive.set()
+
+    with pytest.raises(OSError), module.announced("backup", show):
+        assert shown == ["backup …"]
+        assert alive.wait(60)
+        raise OSError
+    assert shown[1] == "backup, for 0 s now"
+    assert re.fullmatch(r"backup: \d+\.\d s", shown[-1])
 
 
 def test_a_report_that_cannot_be_read_ends_the_progress_and_not_the_step(plugin: Callable, monkeypatch) -> None:
-    module, shown, told = plugin("action/asgictl.py"), [], threading.Event()
+    module, shown, told = plugin("module_utils/progress.py"), [], threading.Event()
     monkeypatch.setattr(module, "SILENT_SECONDS", 0)
 
     def read(_offset: int) -> str:

@@ -37,7 +37,7 @@ def commands(value: object) -> Iterator[str]:
         for item in value:
             yield from commands(item)
     elif isinstance(value, dict):
-        if shell := value.get("ansible.builtin.shell"):
+        if shell := value.get("ansible.builtin.shell", value.get("django_asgi.site.long_shell")):
             given = "".join(f"{name}=given\n" for name in value.get("environment", {}))
             yield "#!/bin/sh\n" + given + re.sub(r"\{\{.*?\}\}", "word", shell["cmd"] if isinstance(shell, dict) else shell)
         for item in value.values():

@@ -306,6 +306,14 @@ def test_the_edge_gets_the_connections_of_all_workers(workers: object, expected:
     assert evaluate(ROLE, "django_asgi_exports.max_connections", **given) == expected
 
 
+def test_a_path_prefix_reaches_the_app_the_edge_and_the_release() -> None:
+    given = {"django_asgi_path_prefix": "/shop"}
+    assert '"root_path": "/shop",' in render(ROLE, GUNICORN, **given)
+    assert "root_path" not in render(ROLE, GUNICORN)
+    assert evaluate(ROLE, "django_asgi_exports.path_prefix", **given) == "/shop"
+    assert evaluate(ROLE, "__django_asgi_manifest.path_prefix", **given) == "/shop"
+
+
 def test_the_edge_gets_the_live_links_socket_and_both_static_directories() -> None:
     name = {"django_asgi_name": "shop"}
     assert evaluate(ROLE, "django_asgi_exports.socket", **name) == "/opt/shop/live/socket"
@@ -322,3 +330,56 @@ def test_the_edge_gets_the_live_links_socket_and_both_static_directories() -> No
 def test_the_edge_serves_static_files_only_if_they_are_collected(collected: bool, directories: list[str]) -> None:
     given = {"django_asgi_name": "shop", "django_asgi_collectstatic": collected}
     assert evaluate(ROLE, "django_asgi_exports.static_directories", **given) == directories
+
+
+def printed(hosts: list[str], **variables: object) -> str:
+    """What a deploy to some hosts prints; the inventory has web1 and web2, and release b replaces release a."""
+    reported = {"live": "a", "serves": True, "leader": False, "order": ["a"], "previous": None, "key": ""}
+    of_host = {"__django_asgi_host": reported, "__django_asgi_release": variables.pop("release", "b")}
+    play = {
+        "inventory_hostname": hosts[0],
+        "ansible_play_hosts": hosts,
+        "ansible_play_hosts_all": hosts,
+        "hostvars": dict.fromkeys(["web1", "web2"], of_host),
+        "groups": {"app": ["web1", "web2"]},
+    }
+    return evaluate(ROLE, "__django_asgi_summary", **play, **of_host, **variables)
+
+
+TIMER = {"name": "digest", "command": "manage.py digest", "calendar": "daily"}
+ONCE = {"name": "relay", "command": "manage.py relay", "hosts": "one"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "names"),
+    [
+        ({"django_asgi_timers": [TIMER]}, "web1 is not a host of this run, so what it runs for the fleet (digest) stays"),
+        ({"django_asgi_processes": [ONCE], "django_asgi_leader_host": "web1"}, "web1 is not a host of this run"),
+        ({"django_asgi_celery_app": "shop", "django_asgi_celery_beat_host": "web1"}, "(beat) stays with its former release"),
+    ],
+)
+def test_a_run_without_the_host_that_runs_what_the_fleet_runs_once_warns(variables: dict, names: str) -> None:
+    (warning,) = re.findall("Warning: (.*)", printed(["web2"], **variables))
+    assert names in warning
+    assert warning.endswith("Run the same play with --limit web1 too.")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "variables"),
+    [
+        (["web1", "web2"], {"django_asgi_timers": [TIMER]}),
+        (["web2"], {"django_asgi_timers": [TIMER], "django_asgi_leader_host": "web2"}),
+        (["web2"], {"django_asgi_processes": [ONCE | {"hosts": "all"}]}),
+        (["web2"], {"django_asgi_timers": [TIMER], "release": "a"}),
+    ],
+    ids=["all-hosts", "the-leader", "nothing-runs-once", "nothing-to-do"],
+)
+def test_no_warning_if_nothing_stays_behind(hosts: list[str], variables: dict) -> None:
+    assert "Warning" not in printed(hosts, **variables)
+
+
+def test_the_address_that_a_deploy_prints_has_the_path_prefix() -> None:
+    given = {"django_asgi_edge_address": "http://127.0.0.1:8080", "django_asgi_edge_names": ["shop.example.org"]}
+    assert "Its address, as the hosts see it: http://shop.example.org:8080\n" in printed(["web1"], **given)
+    below = printed(["web1"], **given, django_asgi_path_prefix="/shop")
+    assert "Its address, as the hosts see it: http://shop.example.org:8080/shop/\n" in below

@@ -16,15 +16,12 @@ import json
 import os
 import platform
 import shlex
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.django_asgi.site.plugins.module_utils.progress import Progress
 from ansible_collections.django_asgi.site.plugins.module_utils.zipapp import zipapp
 
 PROGRAM = "/usr/local/bin/asgictl"
@@ -42,12 +39,6 @@ NOTHING_THERE = {
 }
 # Exit codes of the shell that starts the program.
 OUTDATED, MISSING = 92, 127
-
-# A step that is done by then reports nothing.
-SILENT_SECONDS = 3
-POLL_SECONDS = 2
-# The longest time without a line.
-MOST_SILENT_SECONDS = 10
 
 
 def process_started(pid: int) -> str:
@@ -77,53 +68,6 @@ def is_dead(token: str) -> bool:
     """Return whether `token` names a playbook run of this machine that has ended; False for other machines."""
     node, boot, pid, started = (token.split("/") + [""] * 4)[:4]
     return f"{node}/{boot}" == machine() and process_started(int(pid)) != started
-
-
-class Progress:
-    """Prints what a step on a host reports while it runs; `read` returns the report from an offset on, `show` prints a line."""
-
-    def __init__(self, read: Callable[[int], str], show: Callable[[str], None]) -> None:
-        self.read, self.show = read, show
-        self.offset, self.last = 0, "working"
-        self.began = self.spoken = time.monotonic()
-
-    def poll(self) -> None:
-        """Print the new lines; a sign of life if there is none for long."""
-        text = self.read(self.offset)
-        # A line may be only half written.
-        complete = text[: text.rfind("\n") + 1]
-        self.offset += len(complete.encode())
-        now = time.monotonic()
-        for line in complete.splitlines():
-            self.show(line)
-            self.last, self.spoken = line.partition(" …")[0].partition(":")[0], now
-        if now - self.spoken >= MOST_SILENT_SECONDS:
-            self.show(f"{self.last}, for {now - self.began:.0f} s now")
-            self.spoken = now
-
-    @contextmanager
-    def while_running(self) -> Iterator[None]:
-        """Poll until the block ends; what can't be read ends the polling, not the step."""
-        ended = threading.Event()
-
-        def work() -> None:
-            wait = SILENT_SECONDS
-            while not ended.wait(wait):
-                wait = POLL_SECONDS
-                try:
-                    self.poll()
-                except (AnsibleError, OSError) as error:
-                    self.show(f"(no progress is shown: {error})")
-                    return
-
-        polling = threading.Thread(target=work, daemon=True)
-        polling.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            # A poll that hangs must not hold the step.
-            polling.join(POLL_SECONDS)
 
 
 class ActionModule(ActionBase):

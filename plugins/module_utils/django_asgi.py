@@ -10,7 +10,8 @@ from pathlib import Path
 from ansible_collections.django_asgi.site.plugins.module_utils.rules import Fault, wrong
 
 # Variables that asgictl itself sets in the app's environment.
-RESERVED = ("DJANGO_SETTINGS_MODULE", "STATIC_ROOT", "STATE_DIRECTORY", "APP_RELEASE", "WEB_CONCURRENCY")
+RESERVED = ("DJANGO_SETTINGS_MODULE", "STATIC_ROOT", "STATE_DIRECTORY", "APP_RELEASE", "WEB_CONCURRENCY", "APP_PATH_PREFIX")
+WORKER_CLASS = "draining_worker.DrainingUvicornWorker"
 MOST_WORKERS = 128
 SHORTEST_SECRET = 4
 STOP_SECONDS = 30
@@ -27,6 +28,7 @@ def faults(values: dict, inventory: dict) -> Iterator[Fault]:
     """
     yield from _of_variables(values)
     yield from _of_hosts(values, inventory["hosts"])
+    yield from _of_prefix(values)
     yield from _of_pools(values, len(inventory["played"]))
     yield from _of_jobs(values, inventory["hosts"])
     for variable in COMMANDS:
@@ -55,6 +57,21 @@ def _of_variables(values: dict) -> Iterator[Fault]:
         if len(str(value)) < SHORTEST_SECRET:
             expected = f"{SHORTEST_SECRET} characters or more, because a shorter secret protects nothing"
             yield wrong(f"django_asgi_secrets: {name}", value, expected, secret=True)
+
+
+def _of_prefix(values: dict) -> Iterator[Fault]:
+    """A path prefix reaches the app through the role's worker class and PYTHONPATH."""
+    if not (prefix := values["django_asgi_path_prefix"]):
+        return
+    if (given := values["django_asgi_worker_class"]) != WORKER_CLASS:
+        yield wrong("django_asgi_worker_class", given, f"{WORKER_CLASS}, which alone serves below django_asgi_path_prefix")
+    for variable in ("django_asgi_static_url", "django_asgi_media_url"):
+        if values[variable].startswith(f"{prefix}/"):
+            yield wrong(variable, values[variable], f"a path without django_asgi_path_prefix, {prefix}, which comes before it")
+    for variable in ("django_asgi_env", "django_asgi_secrets"):
+        if "PYTHONPATH" in values[variable]:
+            expected = "names besides PYTHONPATH, which leads to the role's own module if django_asgi_path_prefix is set"
+            yield wrong(variable, "PYTHONPATH", expected, "has")
 
 
 def _of_hosts(values: dict, hosts: list[str]) -> Iterator[Fault]:

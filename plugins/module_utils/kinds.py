@@ -88,6 +88,9 @@ KINDS = {
     "path": text("/[A-Za-z0-9._/-]+", "an absolute path of letters, digits, dots, dashes and underscores"),
     "local_file": text(r'[^"\n]*', "the path of a file on the controller"),
     "url_path": text("/[A-Za-z0-9._/-]*", "a path that begins with a slash"),
+    "path_prefix": text(
+        "(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+", "a path that starts with a slash and does not end with one, such as /shop"
+    ),
     "url_directory": text("/([A-Za-z0-9._-]+/)+", "a path that starts and ends with a slash, such as /static/"),
     "package": text("[a-z0-9][a-z0-9.+-]+", "the name of a Debian package"),
     "header": text("[A-Za-z][A-Za-z0-9-]*", "the name of a header"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.django_asgi.site.plugins.module_utils.nginx_site import certificate_names
+
 MAIN_CONFIG = "/etc/nginx/nginx.conf"
 STOCK_LINK = "/etc/nginx/sites-enabled/default"
 STOCK_FILE = "/etc/nginx/sites-available/default"
@@ -25,7 +27,8 @@ def plan(nginx: dict, site: dict) -> dict:
     In: the facts of the module nginx_site_info, and the site's variables without prefix, `tls_wanted` among them.
     Out: `other_sites`; `main_config_wanted`, `main_config_is_ours`, `worker_connections`, `worker_open_files`; `stock_unwanted`;
     `catch_all` (HTTP) and `tls_catch_all` (HTTPS), each with `addresses`, `is_mine`, `wanted`; as links `catch_alls_unwanted`, and
-    `tls_catch_alls_kept` for those that this site wrote; `health_rival`, another site that answers health checks by address.
+    `tls_catch_alls_kept` for those that this site wrote; `health_rival`, another site that answers health checks by address;
+    `name_rivals`, what other sites serve of this one's names and ports, a text each.
     """
     files = _files(nginx["configuration"])
     own = f"/etc/nginx/sites-enabled/{site['name']}.conf"
@@ -58,6 +61,7 @@ def plan(nginx: dict, site: dict) -> dict:
     return found | {
         "other_sites": others,
         "health_rival": next(iter(_answering_by_address(files, site)), ""),
+        "name_rivals": _serving_the_same(files, site),
         "catch_alls_unwanted": ([] if others else former) + unwanted,
         "tls_catch_alls_kept": [
             path for path, text in files.items() if CATCH_ALL.search(path) and kept.search(text) and " ssl_protocols " in text
@@ -111,6 +115,21 @@ def _answering_by_address(files: dict[str, str], site: dict) -> list[str]:
     """Return the other sites that answer health checks by address on the port; nginx would give all of them to the first."""
     mark = ANSWERS_BY_ADDRESS.format(site["listen"])
     return _other_sites({path: text for path, text in files.items() if mark in text.splitlines()}, site["name"])
+
+
+def _serving_the_same(files: dict[str, str], site: dict) -> list[str]:
+    """Return `site: name on port 80` for each that this site and another one serve; nginx sends all requests to one of the two."""
+    ports = {str(site["listen"]), *([str(site["listen_tls"])] if site["tls_wanted"] else [])}
+    own = {name.lower() for name in certificate_names(site["names"])}
+    found = set()
+    for text in files.values():
+        for rival in _other_sites({"": text}, site["name"]):
+            for server in re.split(r"(?m)^server \{", text)[1:]:
+                words = " ".join(re.findall(r"server_name ([^;]*);", server)).lower().split()
+                names = own.intersection(certificate_names(words))
+                shared = ports.intersection(re.findall(r"listen (?:[^ ;]*:)?([0-9]+)[ ;]", server))
+                found |= {f"{rival}: {name} on port {port}" for name in names for port in shared}
+    return sorted(found)
 
 
 def _main_config(nginx: dict, site: dict, files: dict[str, str], others: list[str], texts: str) -> dict:

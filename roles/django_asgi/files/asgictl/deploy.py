@@ -101,12 +101,14 @@ class Deploy:
         """Start the release beside the live one and check all that could fail; it gets no traffic yet.
 
         On return its instance has passed the gate, the edge answers, and what runs beside it on every host is up. With `guard`, for a rollback,
-        Refused if the database holds migrations that the release lacks.
+        Refused if the database holds migrations that the release lacks; any rollback if the edge has another path prefix.
         """
         with self._step("ready") as state:
             target, instance = Release(self.app, release), Instance(self.app, release)
             if guard and (live := state.live()):
                 refuse_unknown(target, Release(self.app, live), state.migrated_since(release))
+            if state.attempt.kind == "rollback" and (live := state.live()):
+                gate.require_prefix(target, Release(self.app, live))
             instance.cancel_retirement()
             ran = instance.state() == "active"
             began = time.monotonic()

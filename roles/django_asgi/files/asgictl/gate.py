@@ -106,9 +106,24 @@ def _journal(release: Release, since: float) -> str:
     return release.redact(journal(Instance(release.app, release.id).service, since=since))
 
 
+def edge_path(manifest: dict, path: str) -> str:
+    """A path of the project as the edge has it: below the site's prefix, which the edge removes before it asks the app."""
+    return manifest.get("path_prefix", "") + path
+
+
+def require_prefix(target: Release, live: Release) -> None:
+    """Refuse a rollback to a release for another path prefix: only a deploy changes the edge."""
+    wanted, served = (release.manifest.get("path_prefix", "") for release in (target, live))
+    if wanted != served:
+        raise Refused(
+            f"Release {target.id} is made for {wanted or ''}/, but the edge serves the app at {served or ''}/. "
+            f"Set django_asgi_path_prefix as it was for that release, and deploy its version of the source."
+        )
+
+
 def require_edge(release: Release, edge: str) -> None:
     """Refuse a cut-over if the edge does not answer: nothing has been switched yet, so nothing is lost."""
-    answer = get(edge, release.manifest["health_path"], request_headers(release.manifest))
+    answer = get(edge, edge_path(release.manifest, release.manifest["health_path"]), request_headers(release.manifest))
     if not answer.status:
         raise Refused(f"The edge at {edge} does not answer ({answer.problem}); see 'systemctl status nginx'.")
 
@@ -119,7 +134,7 @@ def require_static(release: Release, edge: str) -> None:
     names = (file.relative_to(static) for file in static.rglob("*") if file.is_file() and not file.name.startswith("."))
     if not url or not (name := next(names, None)):
         return
-    path = url + quote(name.as_posix())
+    path = edge_path(release.manifest, url + quote(name.as_posix()))
     answer = get(edge, path, request_headers(release.manifest))
     if answer.problem or answer.status >= 400:
         raise Refused(
@@ -138,9 +153,9 @@ def wait_for_edge(release: Release, edge: str, alone: float, timeout: float) -> 
     own = get(str(release.socket), release.manifest["health_path"], request_headers(release.manifest))
     name = own.release if own.status else release.id
     alone = alone if name else max(alone, EDGE_CONNECTION_SECONDS)
-    alone_since = None
+    alone_since, path = None, edge_path(release.manifest, release.manifest["health_path"])
     while alone_since is None or time.monotonic() - alone_since < alone:
-        answer = get(edge, release.manifest["health_path"], request_headers(release.manifest))
+        answer = get(edge, path, request_headers(release.manifest))
         if answer.release != name or not (name or 200 <= answer.status < 400):
             alone_since = None
         elif alone_since is None:

@@ -13,6 +13,7 @@ SETTINGS = {
     "project_dir",
     "settings_module",
     "workers",
+    "path_prefix",
     "health_path",
     "health_host",
     "websocket_path",

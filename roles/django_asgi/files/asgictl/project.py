@@ -79,7 +79,7 @@ def place_of_failure(path: Path, layout: Layout) -> Place | None:
 
 def findings(facts: dict, manifest: dict, order: dict) -> Iterator[Finding]:
     """Return what an operator should know of a project, from its facts, the release's manifest and the staging order."""
-    yield from _addresses(facts, order)
+    yield from _addresses(facts, order, manifest.get("path_prefix", ""))
     yield from _several_workers(facts, manifest)
     if facts["debug"]:
         yield Finding("DEBUG is on: visitors see settings and source code with each error. Set DEBUG to False.")
@@ -129,12 +129,12 @@ def _outermost(found: list[Place]) -> list[Place]:
     return list(unique.values())
 
 
-def _addresses(facts: dict, order: dict) -> Iterator[Finding]:
-    """Files whose URLs the edge does not serve."""
+def _addresses(facts: dict, order: dict, prefix: str) -> Iterator[Finding]:
+    """Files whose URLs the edge does not serve; the project's own are below the prefix by now, the inventory's are not."""
     remote = {"STATIC_URL": not facts["static_storage"].get("local"), "MEDIA_URL": not facts["default_storage"].get("local")}
     served = {"STATIC_URL": order["static_url"] if order["collectstatic"] else "", "MEDIA_URL": order["media_url"]}
     for name, url in served.items():
-        found = facts[name.lower()]
+        found = facts[name.lower()].removeprefix(prefix)
         # A URL with a host is served elsewhere.
         if url and found.startswith("/") and found != url and not remote[name]:
             yield Finding(

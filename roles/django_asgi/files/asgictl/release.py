@@ -111,12 +111,15 @@ class Release:
         `directory` is where the release will be, by default where it is.
         """
         directory = directory or self.directory
+        prefix = self.manifest.get("path_prefix")
         return {
             "DJANGO_SETTINGS_MODULE": self.manifest["settings_module"],
             "STATIC_ROOT": str(directory / "static"),
             "STATE_DIRECTORY": str(self.app.state_directory),
             "APP_RELEASE": self.id,
             "WEB_CONCURRENCY": str(self.manifest["worker_count"]),
+            # Python finds sitecustomize.py there, which reads the prefix.
+            **({"APP_PATH_PREFIX": prefix, "PYTHONPATH": str(directory)} if prefix else {}),
             **self.filled(self.manifest["env"], directory),
         }
 
