@@ -1,6 +1,7 @@
 """A project that keeps everything in its source, as a tutorial leaves it: deployed as it is, and again."""
 
 import json
+from urllib.parse import urlsplit
 
 import pytest
 from outside import ROOT, Site
@@ -78,3 +79,41 @@ def test_a_release_can_be_rolled_back(site, host, redeployed):
 
 def test_nothing_was_written_into_the_source():
     assert not (ROOT / "molecule/projects/rooms/db.sqlite3").exists()
+
+
+@pytest.fixture(scope="module")
+def below(playbook) -> str:
+    """The prefix below which the site has been deployed; nothing of the project has changed."""
+    playbook("deploy", django_asgi_path_prefix="/eu/rooms")
+    return "/eu/rooms"
+
+
+def test_below_a_prefix_it_finds_its_styles_rooms_and_uploads(site, host, below):
+    page = site.get(f"{below}/")
+    style = page.text.partition('href="')[2].partition('"')[0]
+    assert style.startswith(f"{below}/static/")
+    assert site.get(style).headers["Content-Type"] == "text/css"
+    with site.websocket(f"{below}/ws/rooms/kitchen/") as socket:
+        socket.send(json.dumps({"text": "tea?"}))
+        assert json.loads(socket.recv(timeout=30)) == {"room": "kitchen", "text": "tea?"}
+    upload = site.post(f"{below}/upload/", content=b"keep me").json()["url"]
+    assert upload.startswith(f"{below}/media/")
+    assert site.get(upload).text == "keep me"
+    printed = host.check_output(
+        "asgictl --app rooms manage shell -c 'from django.conf import settings; print(settings.STATIC_URL)'"
+    )
+    assert printed.splitlines()[-1] == f"{below}/static/", "commands know the prefix too"
+
+
+def test_outside_the_prefix_there_is_nothing_but_the_way_to_it(site, below):
+    there = site.get("/")
+    assert (there.status_code, urlsplit(there.headers["Location"]).path) == (302, f"{below}/")
+    assert site.get("/static/").status_code == 404
+    assert site.get("/eu/").status_code == 404
+
+
+def test_a_rollback_to_another_prefix_is_refused(site, host, below):
+    refused = host.run("asgictl --app rooms rollback")
+    assert refused.rc == 1
+    assert "django_asgi_path_prefix" in refused.stderr
+    assert site.get(f"{below}/").status_code == 200
