@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -488,7 +489,7 @@ def deploy_with_jobs(app: App, release: str, leader: bool = True) -> dict:
 
 
 def test_beat_survives_a_rollback_and_is_one_at_any_time(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_answers", lambda _release: True)
+    monkeypatch.setattr(jobs, "_pings", lambda _release: nullcontext(lambda: True))
     deploy_with_jobs(app, A)
     assert beats(systemd) == {A}
     deploy_with_jobs(app, B)
@@ -505,7 +506,7 @@ def test_a_worker_that_does_not_answer_fails_the_deploy_before_any_traffic(
     app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent: set[str] = set()
-    monkeypatch.setattr(jobs, "_answers", lambda release: release.id not in silent)
+    monkeypatch.setattr(jobs, "_pings", lambda release: nullcontext(lambda: release.id not in silent))
     monkeypatch.setattr(jobs, "journal", lambda *_arguments, **_options: "Cannot connect to amqp")
     deploy_with_jobs(app, A)
     silent.add(B)
@@ -521,7 +522,7 @@ def test_a_worker_that_does_not_answer_fails_the_deploy_before_any_traffic(
 
 
 def test_nobody_waits_for_a_worker_that_still_ends_its_tasks(app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_answers", lambda release: release.id != A)
+    monkeypatch.setattr(jobs, "_pings", lambda release: nullcontext(lambda: release.id != A))
     put_release(app, A)
     put_jobs(app, A)
     systemd.states[f"shop.celery@{A}.service"] = "deactivating"

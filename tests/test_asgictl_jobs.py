@@ -1,6 +1,7 @@
 """What runs beside the web service: processes on all hosts or on one, and timers of the live release."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from asgictl import cli, jobs
@@ -158,8 +159,46 @@ def test_run_starts_a_program_of_the_environment(app: App, systemd: Systemd, mon
 def test_a_worker_whose_broker_cannot_be_asked_only_has_to_stay_up(
     app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_answers", lambda _release: False)
+    monkeypatch.setattr(jobs, "_pings", lambda _release: nullcontext(lambda: False))
     release = put_release(app, A, jobs={"celery": "all"}, celery_ping=False)
     (app.units / f"shop.celery@{A}.service").write_text("[Service]\n")
     jobs.start_jobs(release, timeout=60)
     assert up(systemd, "celery") == {A}
+
+
+CELERY = """
+class Control:
+    tries = 0
+    def ping(self, destination, timeout):
+        Control.tries += 1
+        if Control.tries == 1:
+            raise ConnectionRefusedError("no broker")
+        return [{destination[0]: {"ok": "pong"}}] if Control.tries == 3 else []
+class App:
+    control = Control()
+def find_app(name):
+    import config
+    assert name == "config"
+    return App()
+"""
+
+
+def test_a_worker_is_pinged_until_it_answers_with_one_start_of_the_app(
+    app: App, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = put_release(app, A, jobs={"celery": "all"}, celery_app="config")
+    (app.units / f"shop.celery@{A}.service").write_text("[Service]\n")
+    source = release.directory / "src"
+    for name, text in {
+        "celery/__init__.py": "",
+        "celery/app/__init__.py": "",
+        "celery/app/utils.py": CELERY,
+        "config.py": "",
+    }.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text)
+    app.state_directory.mkdir(parents=True)
+    waited = []
+    monkeypatch.setattr(jobs.time, "sleep", waited.append)
+    jobs.start_jobs(release, timeout=600)
+    assert waited, "the first answers were not those of the worker"

@@ -10,17 +10,15 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from asgictl.app import App, write_atomically
-from asgictl.as_app import as_app
 from asgictl.errors import Refused
 from asgictl.release import Release
 from asgictl.systemd import BESIDE, Instance, journal, systemctl
 
-PING_SECONDS = 2
-# The program that pings loads the whole app first.
-PROGRAM_SECONDS = 60
 # A process that lives as long as this has read its settings.
 STEADY_SECONDS = 1
 POLL_SECONDS = 0.1
@@ -38,20 +36,28 @@ def start_jobs(release: Release, timeout: float) -> None:
     for unit in state:
         systemctl("start", "--no-block", unit)
     for unit in (unit for unit, before in state.items() if before not in ("active", "deactivating")):
-        is_worker = unit == instance.jobs.get("celery") and release.manifest.get("celery_ping", True)
-        while not (_answers(release) if is_worker else _is_steady(instance, unit, began)):
-            ended = _has_ended(instance, unit)
-            if ended or time.time() - began > timeout:
-                what = (
-                    "answer; check that the broker runs (django_asgi_celery_ping_enabled: false for one without remote control), and"
-                    if is_worker and not ended
-                    else "stay up; see"
-                )
-                raise Refused(
-                    f"{unit} does not {what} the unit's last log lines.",
-                    details=release.redact(journal(unit, since=began)),
-                )
-            time.sleep(POLL_SECONDS)
+        if unit == instance.jobs.get("celery") and release.manifest.get("celery_ping", True):
+            with _pings(release) as answers:
+                _wait(release, unit, answers, began, timeout, is_asked=True)
+        else:
+            _wait(release, unit, lambda unit=unit: _is_steady(instance, unit, began), began, timeout)
+
+
+def _wait(release: Release, unit: str, is_up: Callable[[], bool], began: float, timeout: float, is_asked: bool = False) -> None:
+    """Wait until a process is up, or answers if it `is_asked`; Refused if it has ended, or `timeout` seconds after `began`."""
+    while not is_up():
+        ended = _has_ended(Instance(release.app, release.id), unit)
+        if ended or time.time() - began > timeout:
+            what = (
+                "answer; check that the broker runs (django_asgi_celery_ping_enabled: false for one without remote control), and"
+                if is_asked and not ended
+                else "stay up; see"
+            )
+            raise Refused(
+                f"{unit} does not {what} the unit's last log lines.",
+                details=release.redact(journal(unit, since=began)),
+            )
+        time.sleep(POLL_SECONDS)
 
 
 def _is_steady(instance: Instance, unit: str, began: float) -> bool:
@@ -63,15 +69,19 @@ def _has_ended(instance: Instance, unit: str) -> bool:
     return instance.property("ActiveState", unit) == "failed" or int(instance.property("NRestarts", unit) or 0) > 0
 
 
-def _answers(release: Release) -> bool:
-    """Whether the release's own Celery worker answers a ping through the broker."""
-    command = [release.directory / "venv/bin/python", "-m", "celery", "--app", release.manifest["celery_app"], "inspect"]
-    node = f"{release.app.name}-{release.id}@{_host()}"
-    ping = [*command, "ping", "--destination", node, "--timeout", str(PING_SECONDS)]
-    try:
-        return as_app(release.app, ping, **release.process_settings(), seconds=PROGRAM_SECONDS).returncode == 0
-    except Refused:
-        return False
+@contextmanager
+def _pings(release: Release) -> Iterator[Callable[[], bool]]:
+    """Ping the release's own Celery worker through the broker; yield a function that returns whether it has answered."""
+    with release.talk("ping_celery") as program:
+        program.answer(app=release.manifest["celery_app"], node=f"{release.app.name}-{release.id}@{_host()}")
+
+        def answered() -> bool:
+            try:
+                return program.hear(POLL_SECONDS).get("answers", False)
+            except subprocess.TimeoutExpired:
+                return False
+
+        yield answered
 
 
 def _host() -> str:
@@ -82,12 +92,11 @@ def _host() -> str:
 def run_once(instance: Instance, wanted: bool) -> None:
     """Start what the fleet runs once, now and at each boot, or stop and disable it."""
     for unit in instance.jobs_on("one"):
-        enabled = (instance.app.units / "multi-user.target.wants" / unit).is_symlink()
-        state = instance.property("ActiveState", unit)
-        # systemctl would load all units again, even if it changes nothing.
-        if (enabled and state == "active") if wanted else (not enabled and state in ("inactive", "failed")):
-            continue
-        systemctl("enable" if wanted else "disable", "--quiet", "--now", unit, check=wanted)
+        # `systemctl enable` would have systemd load all units again.
+        instance.start_at_boot(unit, wanted)
+        is_up = instance.property("ActiveState", unit) not in ("inactive", "failed")
+        if is_up != wanted:
+            systemctl("start" if wanted else "stop", unit, check=wanted)
 
 
 def stop_jobs(instance: Instance) -> None:

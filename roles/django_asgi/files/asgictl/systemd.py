@@ -148,15 +148,19 @@ class Instance:
 
     def enable(self, enabled: bool) -> None:
         """Start the instance at boot, or don't; what runs on one host only is up to `jobs.run_once`."""
-        wants = {self.service: "multi-user.target.wants", self.socket: "sockets.target.wants"}
-        wants |= dict.fromkeys(self.jobs_on("all") if enabled else self.jobs.values(), "multi-user.target.wants")
-        for unit, directory in wants.items():
-            link = self.app.units / directory / unit
-            if enabled and not link.is_symlink():
-                link.parent.mkdir(exist_ok=True)
-                link.symlink_to(self.app.units / unit)
-            elif not enabled and link.is_symlink():
-                link.unlink()
+        self.start_at_boot(self.service, enabled)
+        self.start_at_boot(self.socket, enabled, "sockets.target")
+        for unit in self.jobs_on("all") if enabled else self.jobs.values():
+            self.start_at_boot(unit, enabled)
+
+    def start_at_boot(self, unit: str, wanted: bool, target: str = "multi-user.target") -> None:
+        """Let `target` start a unit at boot, or not, as `systemctl enable` does."""
+        link = self.app.units / f"{target}.wants" / unit
+        if wanted and not link.is_symlink():
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(self.app.units / unit)
+        elif not wanted and link.is_symlink():
+            link.unlink()
 
     def property(self, name: str, unit: str | None = None) -> str:
         """A property of the service, or of `unit`."""
