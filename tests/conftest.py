@@ -1,5 +1,6 @@
 """Fixtures of the unit tests: a host in a directory, a systemd in memory, and the collection's plugins as modules."""
 
+import contextlib
 import importlib.util
 import sys
 import tempfile
@@ -13,12 +14,13 @@ from ansible.plugins.loader import init_plugin_loader
 ROOT = Path(__file__).resolve().parents[1]
 ROLE = ROOT / "roles/django_asgi"
 sys.path.insert(0, str(ROLE / "files"))
-pytest.register_assert_rewrite("fake_host")
+pytest.register_assert_rewrite("fake_host", "instance")
 # Before anything imports from ansible_collections.
 init_plugin_loader([str(ROOT / "playbooks/collections")])
 
 from asgictl.app import App
 from fake_host import MEMORY, Systemd
+from instance import Instance
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +66,16 @@ def app(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
 def systemd(app: App, monkeypatch: pytest.MonkeyPatch) -> Systemd:
     """The systemd of that host, in memory; gates pass everything except what is in its `fails_gate`."""
     return Systemd(app, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def instance(role: Path) -> Iterator[Callable[..., Instance]]:
+    """A function that makes an instance."""
+    with tempfile.TemporaryDirectory(prefix="unit") as directory, contextlib.ExitStack() as stack:
+
+        def make(name: str, workers: int = 1, **variables: object) -> Instance:
+            made = Instance(Path(directory, name), role, workers, **variables)
+            stack.callback(made.stop)
+            return made
+
+        yield make

@@ -60,6 +60,7 @@ def seconds(unit: dict, name: str) -> int:
         ("max_requests", 43, "max_requests"),
         ("max_requests_jitter", 44, "max_requests_jitter"),
         ("log_level", "debug", "loglevel"),
+        ("worker_connections", 45, "worker_connections"),
         ("worker_class", "shop.workers.Own", "worker_class"),
     ],
 )

@@ -8,6 +8,7 @@ What it adds to uvicorn_worker.UvicornWorker:
 * a WebSocket that it closes with 1012 stays open until the client has answered: what the client sends at
   that moment meets no closed connection, which would take the close frame with it;
 * the drain is bounded by gunicorn's `graceful_timeout`, which the plain worker does not pass on;
+* it takes its share of the connections, and no more than it may hold (fair_accept.py);
 * systemd gets READY=1 when every worker serves (gunicorn sends it before any worker exists), and
   WATCHDOG=1 from the event loop, so a worker that hangs is silent.
 """
@@ -20,6 +21,7 @@ import socket
 import sys
 from types import FrameType
 
+from fair_accept import FairServer
 from gunicorn.arbiter import Arbiter
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import Server
@@ -84,10 +86,19 @@ class DrainingServer(Server):
         self.worker = worker
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start serving on `sockets`, then count this worker among those that serve."""
-        await super().startup(sockets=sockets)
+        """Start serving on `sockets`, evenly with the other workers, then count this worker among those that serve."""
+        await super().startup(sockets=[])
         self.loop = asyncio.get_running_loop()
+        server = FairServer(sockets, self._protocol, self.worker.cfg.worker_connections, self.config.ssl)
+        self.server_state.connections = server.connections
+        self.servers = [server]
+        server.start()
         self.worker.serves()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self.loop
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Accept no new connection from now on; uvicorn itself checks for the signal ten times a second."""
@@ -108,7 +119,7 @@ class DrainingServer(Server):
             deadline = self.loop.time() + LAST_REQUESTS_SECONDS
             while self._may_bring_requests() and self.loop.time() < deadline:
                 await asyncio.sleep(0.05)
-            # The loop has closed the sockets with their servers.
+            # FairServer.close has closed the sockets.
             await super().shutdown()
         finally:
             heartbeat.cancel()
