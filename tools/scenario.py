@@ -17,6 +17,8 @@ BIN = ROOT / ".venv/bin"
 # Molecule itself finds it in a clone of git only.
 SHARED = ".config/molecule/config.yml"
 HANGS = f"--override-ini=faulthandler_timeout={20 * 60} --override-ini=faulthandler_exit_on_timeout=true"
+# Bytes for what the hosts of two scenarios write, which is 6 GiB at most, and for the programs of the run.
+MEMORY_OF_HOSTS = 12 << 30
 # Steps that run another step's playbook.
 SHARES = {"idempotence": "converge", "check": "converge"}
 
@@ -28,6 +30,11 @@ def packed_modules(root: Path) -> Path:
     # They are compiled by a host's Python.
     digest = hashlib.sha256(b"".join([*texts, os.environ.get("LAB_IMAGE", "").encode()])).hexdigest()
     return root / ".lab/modules" / digest[:12]
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that this machine has left (MemAvailable in proc(5))."""
+    return int(re.search(r"MemAvailable: *([0-9]+) kB", Path("/proc/meminfo").read_text())[1]) << 10
 
 
 class Scenario:
@@ -125,6 +132,7 @@ class Scenario:
             "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "molecule/shared/callbacks"),
             "LAB_PLAYS": str(self.record),
             "LAB_MODULES": str(packed_modules(self.root)),
+            "ASGI_LAB_MEMORY": "1" if free_memory() > MEMORY_OF_HOSTS else "",
             # A line for each test, so that progress is visible; one that hangs ends the run, with its stack.
             "PYTEST_ADDOPTS": f"-vv --durations=10 {HANGS} {shlex.quote(f'--junitxml={self.report}')}",
         }

@@ -23,6 +23,7 @@ from lab import IDENT, STATE, BrokenError, Lab, LabError, locked, remove
 # Variables that a user may have set for these programs and that sudo does not pass on.
 KEPT = (
     "ASGI_LAB_STATE",
+    "ASGI_LAB_MEMORY",
     "PATH",
     *(name for word in ("http", "https", "ftp", "no") for name in (f"{word}_proxy", f"{word}_PROXY".upper())),
 )

@@ -133,6 +133,10 @@ class Lab:
         for directory in ("/run/containers", "/run/netns", "/dev/shm"):
             Path(directory).mkdir(parents=True, exist_ok=True)
             mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", directory)
+        if os.environ.get("ASGI_LAB_MEMORY") and self.ident != "images" and driver() == "overlay":
+            # What the hosts write lives in memory, and ends with the lab: on a disk, deleting it may take minutes.
+            self.storage.mkdir(parents=True, exist_ok=True)
+            mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", self.storage)
         # Leave the user's session, which systemd may end.
         cgroup = Path("/sys/fs/cgroup", "asgilab", self.ident, "first")
         cgroup.mkdir(parents=True, exist_ok=True)
