@@ -105,6 +105,19 @@ def test_the_roles_worker_is_configured_and_a_users_own_is_not(gunicorn: object)
     assert gunicorn(django_asgi_worker_class="shop.workers.Own")["kwargs"] is None
 
 
+def test_the_handler_for_sync_views_is_part_of_a_release_only_if_it_is_used(
+    gunicorn: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = []
+    monkeypatch.setitem(sys.modules, "one_hop", SimpleNamespace(install=lambda threads: installed.append(threads)))
+    assert "post_fork" not in gunicorn()
+    assert "one_hop.py" not in evaluate(ROLE, "__django_asgi_files")
+    used = {"django_asgi_sync_views": "one_hop", "django_asgi_threads": "5"}
+    gunicorn(**used)["post_fork"](None, None)
+    assert installed == [5]
+    assert "class OneHopHandler" in evaluate(ROLE, "__django_asgi_files", **used)["one_hop.py"]
+
+
 def test_odd_values_stay_text_in_gunicorns_configuration(gunicorn: object) -> None:
     odd = 'a"; raise SystemExit  # \\'
     assert gunicorn(django_asgi_module=odd)["wsgi_app"] == odd

@@ -162,6 +162,12 @@ REFUSED = {
             {"workers": 4, "database_pool": 10, "database_max_connections": 79},
             "database_pool is 10; expected a size that keeps all pools together within django_asgi_database_max_connections, 79; they",
         ),
+        ({"sync_views": "wsgi"}, "sync_views is wsgi; expected"),
+        ({"threads": 0}, f"threads is 0; expected {NUMBER} 1 to 256"),
+        (
+            {"sync_views": "one_hop", "workers": 4, "threads": 10, "database_max_connections": 79},
+            "threads is 10; expected a number that keeps the threads' connections within django_asgi_database_max_connections, 79; they",
+        ),
         ({"database_pool": 1, "database_max_connections": 9}, "auto counts as 128 workers: give a number"),
         ({"migrate_databases": ["two words"]}, "migrate_databases has two words; expected names of databases"),
         ({"migrate_lock_seconds": 0}, f"migrate_lock_seconds is 0; expected {NUMBER} 1 to 3600 seconds"),

@@ -30,6 +30,7 @@ def faults(values: dict, inventory: dict) -> Iterator[Fault]:
     yield from _of_hosts(values, inventory["hosts"])
     yield from _of_prefix(values)
     yield from _of_pools(values, len(inventory["played"]))
+    yield from _of_threads(values, len(inventory["played"]))
     yield from _of_jobs(values, inventory["hosts"])
     for variable in COMMANDS:
         for command in values[variable]:
@@ -165,6 +166,23 @@ def jobs(processes: list[dict], timers: list[dict], programs: str, celery: dict)
             }
         )
     return found
+
+
+def _of_threads(values: dict, hosts: int) -> Iterator[Fault]:
+    """Without a pool, each thread for sync views has a connection, and so has each of Celery's processes."""
+    most, automatic = values["django_asgi_database_max_connections"], values["django_asgi_workers"] == "auto"
+    if not most or values["django_asgi_database_pool"] or values["django_asgi_sync_views"] != "one_hop":
+        return
+    connections = (MOST_WORKERS if automatic else int(values["django_asgi_workers"])) * values["django_asgi_threads"]
+    connections += values["django_asgi_celery_concurrency"] if values["django_asgi_celery_app"] else 0
+    if connections * hosts * 2 > most:
+        yield wrong(
+            "django_asgi_threads",
+            values["django_asgi_threads"],
+            f"a number that keeps the threads' connections within django_asgi_database_max_connections, {most}; they come to "
+            f"{connections * hosts * 2} (django_asgi_workers times threads, and Celery's processes, times hosts, times two releases "
+            "during a deploy" + ("; auto counts as 128 workers: give a number)" if automatic else ")"),
+        )
 
 
 def _of_pools(values: dict, hosts: int) -> Iterator[Fault]:
