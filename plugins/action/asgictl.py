@@ -38,7 +38,8 @@ NOTHING_THERE = {
     "python": "",
 }
 # Exit codes of the shell that starts the program.
-OUTDATED, MISSING = 92, 127
+OUTDATED = 92
+MISSING = 127
 
 
 def process_started(pid: int) -> str:
