@@ -16,6 +16,7 @@ import pytest
 from asgictl import deploy as deploys
 from asgictl import gate, history, jobs, settle, stage
 from asgictl import release as releases
+from asgictl import systemd as systemd_of_app
 from asgictl.app import App
 from asgictl.deploy import BACKUP_LEASE_SECONDS, LEASE_SECONDS, Deploy, roll_back
 from asgictl.environment import Builder
@@ -1015,3 +1016,25 @@ def test_an_instance_that_does_not_serve_in_time_is_refused(app: App, systemd: S
         Instance(app, A).start(timeout=0.1)
     assert 0.1 <= time.monotonic() - began < 120, "it gives up"
     assert refused.value.details == "the last line of the journal"
+
+
+def test_a_commit_asks_systemd_as_often_with_many_kept_releases_as_with_few(app: App, systemd: Systemd) -> None:
+    app.policy_file.write_text(json.dumps({"keep_releases": 20}))
+    asked = []
+    ask = systemd.systemctl
+
+    def count(*arguments: str, check: bool = True) -> str:
+        asked.append(arguments)
+        return ask(*arguments, check=check)
+
+    counts = []
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (systemd_of_app, jobs, settle, deploys):
+            patch.setattr(module, "systemctl", count)
+        for number in range(20):
+            asked.clear()
+            deploy(app, f"{number:012x}")
+            counts.append(len(asked))
+            systemd.let_retire()
+    assert len(app.staged()) == 20
+    assert counts[-1] == counts[2], asked
