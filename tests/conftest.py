@@ -14,11 +14,12 @@ from ansible.plugins.loader import init_plugin_loader
 ROOT = Path(__file__).resolve().parents[1]
 ROLE = ROOT / "roles/django_asgi"
 sys.path.insert(0, str(ROLE / "files"))
-pytest.register_assert_rewrite("fake_host", "instance")
+pytest.register_assert_rewrite("edge", "fake_host", "instance")
 # Before anything imports from ansible_collections.
 init_plugin_loader([str(ROOT / "playbooks/collections")])
 
 from asgictl.app import App
+from edge import Edge
 from fake_host import MEMORY, Systemd
 from instance import Instance
 
@@ -75,6 +76,19 @@ def instance(role: Path) -> Iterator[Callable[..., Instance]]:
 
         def make(name: str, workers: int = 1, **variables: object) -> Instance:
             made = Instance(Path(directory, name), role, workers, **variables)
+            stack.callback(made.stop)
+            return made
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def edge() -> Iterator[Callable[..., Edge]]:
+    """A function that makes an edge."""
+    with tempfile.TemporaryDirectory(prefix="unit") as directory, contextlib.ExitStack() as stack:
+
+        def make(name: str, upstream: str, **variables: object) -> Edge:
+            made = Edge(Path(directory, name), upstream, **variables)
             stack.callback(made.stop)
             return made
 

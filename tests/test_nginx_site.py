@@ -148,10 +148,15 @@ def test_uploads_are_downloads_unless_harmless() -> None:
 
 def test_limits_reach_every_proxied_location_and_can_be_off() -> None:
     text = site(nginx_site_max_connections=2000, nginx_site_max_connections_per_address=50)
-    for head in ("location /", "location @my_shop_websocket"):
-        location = block(text, head)
-        assert location.index("limit_conn my_shop_address 50;") < location.index("limit_conn my_shop_total 2000;")
-        assert ("limit_conn my_shop_long 1800;" in location) == (head != "location /")
+    assert re.findall("limit_conn .*;", block(text, "location /")) == [
+        "limit_conn my_shop_address 50;",
+        "limit_conn my_shop_total 2000;",
+    ]
+    for head in ("location @my_shop_websocket", "location @my_shop_events"):
+        assert re.findall("limit_conn .*;", block(text, head)) == [
+            "limit_conn my_shop_long_address 50;",
+            "limit_conn my_shop_long 1800;",
+        ]
     assert "return 429;" in text
     assert "limit_conn" not in site(nginx_site_max_connections=0, nginx_site_max_connections_per_address=0)
 
@@ -266,10 +271,49 @@ def test_highest_limit_wins_among_sites_and_the_last_one_decides_alone() -> None
     shared = {**alone, "/etc/nginx/sites-enabled/b.conf": "# nginx_site: b\n"}
     assert on_host("__nginx_site_plan.worker_connections | int", alone) == 8192
     for_many = {"nginx_site_max_connections": 12000}
-    assert on_host("__nginx_site_plan.worker_connections | int", alone, **for_many) == 25024
-    assert on_host("__nginx_site_plan.worker_open_files | int", alone, **for_many) == 50048
+    # Two for each of 12000 requests and 10800 long connections, and 1024.
+    assert on_host("__nginx_site_plan.worker_connections | int", alone, **for_many) == 46624
+    assert on_host("__nginx_site_plan.worker_open_files | int", alone, **for_many) == 93248
     assert on_host("__nginx_site_plan.worker_connections | int", shared) == 20000
     assert on_host("__nginx_site_plan.worker_open_files | int", shared) == 40000
+
+
+def test_the_main_config_has_room_for_all_sites_together() -> None:
+    blog = site(nginx_site_max_connections=6000).replace("my-shop", "blog")
+    files = {"/etc/nginx/nginx.conf": OURS, "/etc/nginx/sites-enabled/blog.conf": blog}
+    own = {"nginx_site_max_connections": 4000, "nginx_site_max_long_connections": 100}
+    assert on_host("__nginx_site_plan.worker_connections | int", files, **own) == 2 * (6000 + 5400 + 4000 + 100) + 1024
+    # The site's own file, from its run before, doesn't count.
+    again = {**files, "/etc/nginx/sites-enabled/my-shop.conf": site(**own)}
+    assert on_host("__nginx_site_plan.worker_connections | int", again, **own) == 2 * (6000 + 5400 + 4000 + 100) + 1024
+
+
+def test_a_main_config_that_stays_is_compared_with_what_the_sites_need() -> None:
+    files = {"/etc/nginx/nginx.conf": "events {\n    worker_connections 768;\n}\n"}
+    changed = {"changed": "/etc/nginx/nginx.conf", "nginx_site_max_connections": 1000}
+    assert on_host("__nginx_site_plan.main_config_lacks", files, **changed) == [
+        "worker_connections is 768; expected 4824",
+        "worker_rlimit_nofile is 1024; expected 4824",
+    ]
+    files = {"/etc/nginx/nginx.conf": "worker_rlimit_nofile 9000;\nevents {\n    worker_connections 4824;\n}\n"}
+    assert on_host("__nginx_site_plan.main_config_lacks", files, **changed) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"upstream_long_connections": 4000}, 3600),
+        ({"max_connections": 2000}, 1800),
+        ({"max_connections": 2000, "upstream_long_connections": 4000}, 3600),
+        ({"max_connections": 2000, "max_long_connections": 7000}, 7000),
+        ({"max_long_connections": 7000, "upstream_long_connections": 4000}, 4000),
+        ({}, 0),
+        ({"max_connections": 1}, 1),
+    ],
+)
+def test_long_connections_fill_nine_tenths_unless_set_and_never_more_than_fit(given: dict[str, int], expected: int) -> None:
+    variables = {f"nginx_site_{name}": value for name, value in given.items()}
+    assert evaluate(ROLE, "__nginx_site_long_connections", **REQUIRED, **variables) == expected
 
 
 def test_main_config_and_catch_all_text() -> None:

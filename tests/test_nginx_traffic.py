@@ -100,7 +100,9 @@ def test_limits_reach_every_proxied_location() -> None:
     assert set(proxied) == {"/", "/api/upload/", "@my_shop_websocket", "@my_shop_events"}
     for content in proxied.values():
         assert content.index("limit_req zone=my_shop_rate_address burst=100 nodelay;") < content.index("zone=my_shop_rate_total")
-        assert "limit_conn my_shop_total 100;" in content
+    assert {name for name, content in proxied.items() if "limit_conn my_shop_total 100;" in content} == {"/", "/api/upload/"}
+    long = {name for name, content in proxied.items() if "limit_conn my_shop_long 90;" in content}
+    assert long == {"@my_shop_websocket", "@my_shop_events"}
     assert "limit_req zone" not in site()
 
 

@@ -318,6 +318,29 @@ def test_the_number_of_workers_is_a_number_or_auto(workers: object, expected: ob
 def test_the_edge_gets_the_connections_of_all_workers(workers: object, expected: int) -> None:
     given = {"django_asgi_workers": workers, "django_asgi_worker_connections": 500}
     assert evaluate(ROLE, "django_asgi_exports.max_connections", **given) == expected
+    assert evaluate(ROLE, "django_asgi_exports.long_connections", **given) == expected
+    more = {**given, "django_asgi_worker_long_connections": 1500}
+    assert evaluate(ROLE, "django_asgi_exports.long_connections", **more) == 3 * expected
+
+
+@pytest.mark.parametrize(
+    ("given", "files"),
+    [
+        ({}, 65536),
+        ({"django_asgi_worker_connections": 40000}, 81024),
+        ({"django_asgi_worker_long_connections": 60000}, 65536),
+        ({"django_asgi_worker_connections": 60000, "django_asgi_worker_long_connections": 50000}, 111024),
+        ({"django_asgi_limit_nofile": 1024}, 3024),
+    ],
+)
+def test_a_worker_may_open_files_for_all_its_connections(given: dict[str, int], files: int) -> None:
+    assert f"\nLimitNOFILE={files}\n" in render(ROLE, "app.service.j2", **given)
+
+
+def test_a_release_is_named_by_its_workers_long_connections() -> None:
+    assert "LONG_CONNECTIONS = 1000\n" in render(ROLE, GUNICORN)
+    assert "LONG_CONNECTIONS = 70\n" in render(ROLE, GUNICORN, django_asgi_worker_long_connections=70)
+    assert "long_connections.py" in evaluate(ROLE, "__django_asgi_files.keys() | list")
 
 
 def test_a_path_prefix_reaches_the_app_the_edge_and_the_release() -> None:

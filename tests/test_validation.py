@@ -83,6 +83,7 @@ REFUSED = {
         ({"workers": "four"}, "workers is four; expected"),
         ({"workers": True}, "workers is True; expected"),
         ({"worker_class": "my class"}, "worker_class is my class; expected a class's dotted name"),
+        ({"worker_long_connections": 60001}, f"worker_long_connections is 60001; expected {NUMBER} 0 to 60000"),
         ({"worker_connections": 60001}, f"worker_connections is 60001; expected {NUMBER} 1 to 60000"),
         ({"max_requests": -1}, "max_requests is -1; expected"),
         ({"max_requests_jitter": -5}, "max_requests_jitter is -5; expected"),
@@ -280,9 +281,19 @@ REFUSED = {
         ({"max_connections_per_address": -1}, "max_connections_per_address is -1; expected"),
         ({"max_long_connections": -1}, "max_long_connections is -1; expected"),
         (
-            {"max_connections": 9, "max_long_connections": 10},
-            "max_long_connections is 10; expected at most nginx_site_max_connections",
+            {"max_connections": 99, "max_long_connections": 10, "upstream_long_connections": 9},
+            "max_long_connections is 10; expected at most nginx_site_upstream_long_connections, 9, because the application refuses",
         ),
+        (
+            {"max_connections": 131579},
+            "max_connections is 131579; expected at most 250000 together with the long connections, 118422",
+        ),
+        (
+            {"max_connections": 128000, "upstream_long_connections": 7680000},
+            "expected at most 250000 together with the long connections, 6912000, because a single nginx worker may get all of them",
+        ),
+        ({"max_long_connections_per_address": -1}, "max_long_connections_per_address is -1; expected"),
+        ({"upstream_long_connections": -1}, "upstream_long_connections is -1; expected"),
         ({"request_rate": "fast"}, "request_rate is fast; expected"),
         ({"request_burst": -1}, "request_burst is -1; expected"),
         ({"request_rate_per_address": -1}, "request_rate_per_address is -1; expected"),
@@ -499,6 +510,9 @@ DJANGO_ACCEPTED = {
 ACCEPTED = [
     *(("django_asgi", changes) for changes in DJANGO_ACCEPTED.values()),
     *((role, {}) for role in ROLE_NAMES),
+    # With auto workers the other two are known only on the host.
+    ("nginx_site", {"nginx_site_max_long_connections": 10}),
+    ("nginx_site", {"nginx_site_max_connections": 131578}),
     ("metrics", {"metrics_listen_address": "::1"}),
     ("metrics", {"metrics_listen_address": "0.0.0.0", "metrics_allowed_addresses": ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]}),
     ("metrics", {"metrics_node_exporter_arguments": ["--collector.systemd", "--collector.netdev.device-exclude=^veth.*"]}),

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.django_asgi.site.plugins.module_utils.nginx_site import certificate_names
+from ansible_collections.django_asgi.site.plugins.module_utils.nginx_site import (
+    MOST_CONNECTIONS,
+    certificate_names,
+    long_connections,
+)
 
 MAIN_CONFIG = "/etc/nginx/nginx.conf"
 STOCK_LINK = "/etc/nginx/sites-enabled/default"
 STOCK_FILE = "/etc/nginx/sites-available/default"
 KEEPS_MAIN_CONFIG = "# keeps: the host's own nginx.conf"
 KEEPS_STOCK_SITE = "# keeps: Debian's welcome page"
+CONNECTIONS = "# connections: {}"
 ANSWERS_BY_ADDRESS = "# answers: health checks by address on port {}"
 CATCH_ALL = re.compile(r"/nginx_site-catch-all-[0-9]+[.]conf$")
+# What nginx has without a directive: its own default, and systemd's soft limit of open files.
+NGINX_CONNECTIONS, NGINX_OPEN_FILES = 512, 1024
 # Besides the two connections of each proxied client, nginx needs some itself.
 SPARE_CONNECTIONS = 1024
 
@@ -25,9 +32,9 @@ def plan(nginx: dict, site: dict) -> dict:
     """Return the plan for the host's shared files.
 
     In: the facts of the module nginx_site_info, and the site's variables without prefix, `tls_wanted` among them.
-    Out: `other_sites`; `main_config_wanted`, `main_config_is_ours`, `worker_connections`, `worker_open_files`; `stock_unwanted`;
-    `catch_all` (HTTP) and `tls_catch_all` (HTTPS), each with `addresses`, `is_mine`, `wanted`; as links `catch_alls_unwanted`, and
-    `tls_catch_alls_kept` for those that this site wrote; `health_rival`, another site that answers health checks by address;
+    Out: `other_sites`; `main_config_wanted`, `main_config_is_ours`, `worker_connections`, `worker_open_files`;
+    `main_config_lacks`, what is too low in a main configuration that stays, a text each; `stock_unwanted`; `catch_all` (HTTP) and
+    `tls_catch_all` (HTTPS), each with `addresses`, `is_mine`, `wanted`; as links `catch_alls_unwanted`, and `tls_catch_alls_kept` for those that this site wrote; `health_rival`, another site that answers health checks by address;
     `name_rivals`, what other sites serve of this one's names and ports, a text each.
     """
     files = _files(nginx["configuration"])
@@ -105,9 +112,10 @@ def _other_sites(files: dict[str, str], name: str) -> list[str]:
 
 
 def wishes(site: dict) -> list[str]:
-    """Return the comments for the site's file: what it keeps of the original host, and what only one site can have."""
+    """Return the comments for the site's file: what it keeps and needs of the host, and what only one site can have."""
     kept = [] if site["main_config_enabled"] else [KEEPS_MAIN_CONFIG]
     kept += [KEEPS_STOCK_SITE] if site["stock_site_enabled"] else []
+    kept += [CONNECTIONS.format(admitted)] if (admitted := _admitted(site)) else []
     return kept + ([ANSWERS_BY_ADDRESS.format(site["listen"])] if site["health_by_address"] else [])
 
 
@@ -138,14 +146,23 @@ def _main_config(nginx: dict, site: dict, files: dict[str, str], others: list[st
     untouched = nginx["from_debian"] and MAIN_CONFIG not in nginx["changed_files"]
     wanted = nginx["present"] and site["main_config_enabled"] and KEEPS_MAIN_CONFIG not in texts and (is_ours or untouched)
     kept = text if is_ours and others else ""
-    # A single nginx worker may get all connections.
-    needed = 2 * site["max_connections"] + SPARE_CONNECTIONS if site["max_connections"] else 0
+    # A single nginx worker may get all connections of all sites, each with one to the application.
+    admitted = _admitted(site) + sum(map(int, re.findall(rf"(?m)^{CONNECTIONS.format('([0-9]+)')}$", texts)))
+    needed = 2 * min(admitted, MOST_CONNECTIONS) + SPARE_CONNECTIONS if admitted else 0
+    usual = {"worker_connections": NGINX_CONNECTIONS, "worker_rlimit_nofile": NGINX_OPEN_FILES}
+    staying = {} if wanted else {name: _number(name, text) or least for name, least in usual.items()}
     return {
+        "main_config_lacks": [f"{name} is {number}; expected {needed}" for name, number in staying.items() if number < needed],
         "main_config_wanted": wanted,
         "main_config_is_ours": is_ours,
         "worker_connections": max(site["worker_connections"], needed, _number("worker_connections", kept)),
         "worker_open_files": max(site["worker_open_files"], 2 * needed, _number("worker_rlimit_nofile", kept)),
     }
+
+
+def _admitted(site: dict) -> int:
+    """Return the number of requests and long connections that a site admits; 0 without a limit."""
+    return site["max_connections"] + long_connections(site)
 
 
 def _number(directive: str, text: str) -> int:

@@ -11,6 +11,8 @@ from ansible_collections.django_asgi.site.plugins.module_utils.rules import Faul
 from ansible_collections.django_asgi.site.plugins.module_utils.sha512_crypt import salt_of, sha512_crypt
 
 ADDRESS = re.compile(r"[0-9.]+|\[.*\]")
+# Each takes two connections and four open files of an nginx worker; the kernel allows a process 1048576 files (fs.nr_open).
+MOST_CONNECTIONS = 250000
 
 
 def tls_mode(value: object) -> str:
@@ -29,6 +31,18 @@ def host_names(names: list[str]) -> list[str]:
     return [name.lower() for name in names if name != "_" and not ADDRESS.fullmatch(name)]
 
 
+def long_connections(site: dict) -> int:
+    """Return the number of WebSockets and event streams that a site admits, 0 for no limit.
+
+    In: the site's `max_connections`, `max_long_connections` and `upstream_long_connections`, each 0 if unknown or not set.
+    Unless it is set, a tenth of what the application holds stays free, because its workers are never filled quite evenly.
+    """
+    given, room = site["max_long_connections"], site["upstream_long_connections"]
+    if given:
+        return min(given, room or given)
+    return -(-9 * (room or site["max_connections"]) // 10)
+
+
 def htpasswd(users: dict[str, str], site: str) -> str:
     """Return the file of a site's users and hashed passwords, a line each; always the same text for the same users.
 
@@ -44,10 +58,7 @@ def faults(values: dict, inventory: dict) -> Iterator[Fault]:
         yield wrong("nginx_site_protected_directory", "", expected)
     if values["nginx_site_proxy_protocol_enabled"] and not values["nginx_site_trusted_proxies"]:
         yield wrong("nginx_site_trusted_proxies", [], "the addresses that speak the PROXY protocol")
-    if values["nginx_site_max_long_connections"] > values["nginx_site_max_connections"]:
-        yield wrong(
-            "nginx_site_max_long_connections", values["nginx_site_max_long_connections"], "at most nginx_site_max_connections"
-        )
+    yield from _of_connections(values)
     if values["nginx_site_worker_open_files"] < 2 * values["nginx_site_worker_connections"]:
         expected = "at least twice nginx_site_worker_connections"
         yield wrong("nginx_site_worker_open_files", values["nginx_site_worker_open_files"], expected)
@@ -57,6 +68,25 @@ def faults(values: dict, inventory: dict) -> Iterator[Fault]:
         yield Fault("nginx_site_health_allowed", "has no meaning without nginx_site_health_path; expected both")
     yield from _of_names(values)
     yield from _of_tls(values, Path(inventory["directory"]))
+
+
+def _of_connections(values: dict) -> Iterator[Fault]:
+    """Yield the faults of the limits; those that follow from the number of workers `auto` are 0 here, and fit by themselves."""
+    requests, given = values["nginx_site_max_connections"], values["nginx_site_max_long_connections"]
+    room = values["nginx_site_upstream_long_connections"]
+    if room and given > room:
+        expected = (
+            f"at most nginx_site_upstream_long_connections, {room}, because the application refuses what exceeds it "
+            "(deploy.yml takes it from django_asgi_worker_long_connections and django_asgi_workers)"
+        )
+        yield wrong("nginx_site_max_long_connections", given, expected)
+    long = long_connections({"max_connections": requests, "max_long_connections": given, "upstream_long_connections": room})
+    if requests + long > MOST_CONNECTIONS:
+        expected = (
+            f"at most {MOST_CONNECTIONS} together with the long connections, {long}, because a single nginx worker may get all of "
+            "them (deploy.yml takes both from django_asgi_worker_connections, django_asgi_worker_long_connections and django_asgi_workers)"
+        )
+        yield wrong("nginx_site_max_connections", requests, expected)
 
 
 def _of_names(values: dict) -> Iterator[Fault]:

@@ -8,7 +8,8 @@ What it adds to uvicorn_worker.UvicornWorker:
 * a WebSocket that it closes with 1012 stays open until the client has answered: what the client sends at
   that moment meets no closed connection, which would take the close frame with it;
 * the drain is bounded by gunicorn's `graceful_timeout`, which the plain worker does not pass on;
-* it takes its share of the connections, and no more than it may hold (fair_accept.py);
+* it takes its share of the connections, and no more requests (fair_accept.py) or long connections (long_connections.py) than it
+  may hold;
 * systemd gets READY=1 when every worker serves (gunicorn sends it before any worker exists), and
   WATCHDOG=1 from the event loop, so a worker that hangs is silent.
 """
@@ -21,8 +22,9 @@ import socket
 import sys
 from types import FrameType
 
-from fair_accept import FairServer
+from fair_accept import LEAD, FairServer
 from gunicorn.arbiter import Arbiter
+from long_connections import LongConnections
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
@@ -89,7 +91,11 @@ class DrainingServer(Server):
         """Start serving on `sockets`, evenly with the other workers, then count this worker among those that serve."""
         await super().startup(sockets=[])
         self.loop = asyncio.get_running_loop()
-        server = FairServer(sockets, self._protocol, self.worker.cfg.worker_connections, self.config.ssl)
+        # uvicorn's protocols take the application from here.
+        self.config.loaded_app = long = LongConnections(self.config.loaded_app, self.worker.LONG_CONNECTIONS)
+        # More requests than the edge admits for each worker: even if they lie unevenly, all workers accept handshakes.
+        most = self.worker.cfg.worker_connections * 10 // 9 + LEAD
+        server = FairServer(sockets, self._protocol, most, long, self.config.ssl)
         self.server_state.connections = server.connections
         self.servers = [server]
         server.start()
@@ -137,8 +143,11 @@ class DrainingServer(Server):
 class DrainingUvicornWorker(UvicornWorker):
     """UvicornWorker that drains, reports to systemd and names its release in every response.
 
-    `gunicorn.conf.py` sets `CONFIG_KWARGS`, the arguments of `uvicorn.Config`.
+    `gunicorn.conf.py` sets `CONFIG_KWARGS`, the arguments of `uvicorn.Config`, and `LONG_CONNECTIONS`, the number of WebSockets and
+    event streams that it serves besides gunicorn's `worker_connections` requests.
     """
+
+    LONG_CONNECTIONS = 1000
 
     def serves(self) -> None:
         """Report READY=1 once as many workers serve as gunicorn was told to run."""

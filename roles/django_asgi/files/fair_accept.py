@@ -15,6 +15,8 @@ import select
 import socket
 from collections.abc import Callable
 
+from long_connections import LongConnections
+
 # Fewer would make workers pause for differences that the end of a request evens out.
 LEAD = 4
 PAUSE_SECONDS = 0.001
@@ -105,41 +107,54 @@ class Seat:
 
 
 class Connections(set):
-    """uvicorn's set of connections, which reports each change: `added` with the connection, `removed` without arguments."""
+    """uvicorn's set of connections, which reports each change: `added` with the connection, `removed` without arguments.
+
+    `websockets` is how many of them are WebSockets; only uvicorn's HTTP protocols have a `cycle`.
+    """
 
     def __init__(self, added: Callable[[asyncio.Protocol], None], removed: Callable[[], None]) -> None:
         super().__init__()
         self.added, self.removed = added, removed
+        self.websockets = 0
 
     def add(self, connection: asyncio.Protocol) -> None:
         """Add a connection, as uvicorn does when one begins, or has become a WebSocket."""
-        super().add(connection)
+        if connection not in self:
+            super().add(connection)
+            self.websockets += not hasattr(connection, "cycle")
         self.added(connection)
 
     def discard(self, connection: asyncio.Protocol) -> None:
         """Take a connection out, if it is there."""
-        super().discard(connection)
-        self.removed()
+        if connection in self:
+            self.remove(connection)
 
     def remove(self, connection: asyncio.Protocol) -> None:
         """Take a connection out; KeyError if it isn't there."""
         super().remove(connection)
+        self.websockets -= not hasattr(connection, "cycle")
         self.removed()
 
 
 class FairServer:
     """Accepts on listening sockets for a worker; `close` and `wait_closed` are those of asyncio.Server.
 
-    `protocol` makes the protocol of a connection. `limit` is the number of requests under way and WebSockets with which the
-    worker is full; further connections wait in the socket's backlog. An idle kept-alive connection doesn't count there, because
-    the edge, which has the same limit, doesn't count it either. Make it within a running event loop.
+    `protocol` makes the protocol of a connection. `limit` is the number of requests under way with which the worker is full;
+    further connections wait in the socket's backlog. An idle kept-alive connection doesn't count there, because the edge, which
+    has the same limit, doesn't count it either; WebSockets and event streams have a budget of their own, `long`. Make it within a
+    running event loop.
     """
 
     def __init__(
-        self, sockets: list[socket.socket], protocol: Callable[[], asyncio.Protocol], limit: int, ssl: object = None
+        self,
+        sockets: list[socket.socket],
+        protocol: Callable[[], asyncio.Protocol],
+        limit: int,
+        long: LongConnections,
+        ssl: object = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.sockets, self.protocol, self.limit, self.ssl = sockets, protocol, limit, ssl
+        self.sockets, self.protocol, self.limit, self.long, self.ssl = sockets, protocol, limit, long, ssl
         self.connections = Connections(self._added, self._changed)
         # The protocols of what was accepted, but isn't yet among the connections, and the tasks that make it so.
         self.arrivals: set[asyncio.Protocol] = set()
@@ -189,7 +204,8 @@ class FairServer:
 
     def _full(self, held: int) -> bool:
         # Looking at each connection is only worth its time if there are many.
-        return held >= self.limit and held - sum(map(_idle, self.connections)) >= self.limit
+        short = held - self.connections.websockets - self.long.streams
+        return short >= self.limit and short - sum(map(_idle, self.connections)) >= self.limit
 
     def _ahead(self, held: int) -> bool:
         # Nobody holds less than nothing, so a worker with few connections needs no look at the others.
