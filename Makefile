@@ -32,8 +32,8 @@ molecule: ## One scenario: make molecule SCENARIO=default
 bench: ## Measure a request's processor time at the worker and at nginx, on the lab host of make demo
 	@$(PYTHON) tools/setup.py && .venv/bin/python bench/serving.py
 
-scale: ## 2,000 WebSockets and 200 requests a second at once, on the lab host of make demo
-	@$(PYTHON) tools/setup.py && .venv/bin/python bench/scale.py
+scale: ## 2,000 WebSockets and 200 requests a second at once, on the lab host of make demo (OPTIONS=--help lists more)
+	@$(PYTHON) tools/setup.py && .venv/bin/python bench/scale.py $(OPTIONS)
 
 requirements: ## Update the pins in requirements.txt from requirements.in
 	@$(PYTHON) tools/setup.py && UV_SYSTEM_CERTS=true uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' requirements.in --output-file requirements.txt

@@ -1,12 +1,14 @@
 """2,000 WebSockets that echo and 200 requests a second at once: errors, latency, and memory per WebSocket.
 
-`make scale` runs this against the lab host that `make demo` has booted, and ends with exit code 1 after any error. Times
+`make scale` runs this against the lab host that `make demo` has booted, and ends with exit code 1 after any error. For more
+WebSockets than the site admits it deploys the app with room for them, and again without at the end. Times
 count from the moment when something was due, so they include waiting in the client or in a queue. The client shares the
 machine's cores with the host, so its own part is printed too.
 """
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -29,6 +31,8 @@ from traffic.wire import Connection, Failed
 # Seconds after which a wait counts as a hang.
 PATIENCE = 60
 OPENED_AT_ONCE = 50
+# The demo's workers, and its django_asgi_worker_connections, which is also their number of long connections.
+WORKERS, LONG_CONNECTIONS = 2, 2000
 HELLO = {"message": "Hello from DRF with Uvicorn!"}
 
 # Runs on the host with its own Python: memory (PSS) and processor time of the app's web workers and of nginx.
@@ -71,10 +75,13 @@ class Load:
         self.kept: deque[Connection] = deque()
 
     async def open(self) -> None:
-        """Open the WebSockets, some at a time."""
-        turn = asyncio.Semaphore(OPENED_AT_ONCE)
+        """Open the WebSockets, so many a second if options.open_rate is set, else some at a time."""
+        turn = asyncio.Semaphore(OPENED_AT_ONCE) if not self.options.open_rate else contextlib.nullcontext()
+        start = time.monotonic()
 
-        async def one() -> None:
+        async def one(number: int) -> None:
+            if self.options.open_rate:
+                await asyncio.sleep(start + number / self.options.open_rate - time.monotonic())
             async with turn:
                 began = time.monotonic()
                 try:
@@ -90,8 +97,8 @@ class Load:
                     self.opened.seconds.append(time.monotonic() - began)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(self.options.websockets):
-                group.create_task(one())
+            for number in range(self.options.websockets):
+                group.create_task(one(number))
 
     async def run(self, seconds: float) -> None:
         """Send requests and texts for that many seconds, and wait for the last answers."""
@@ -165,6 +172,33 @@ def probe(host: tuple[str, Path]) -> dict:
     return on_host | {"client": {"seconds": time.process_time()}, "machine": {"seconds": busy}}
 
 
+def playbook(name: str, **variables: object) -> list[str]:
+    """Return the command that runs a playbook on the demo's inventory with further variables."""
+    program = Path(sys.executable).parent / "ansible-playbook"
+    return [str(part) for part in (program, ROOT / f"playbooks/{name}.yml", "--extra-vars", json.dumps(variables))]
+
+
+async def deploy_meanwhile(options: argparse.Namespace) -> None:
+    """Deploy a release that differs in a setting without effect, a third of the time after the load began; print its end."""
+    await asyncio.sleep(options.seconds / 3)
+    began = time.monotonic()
+    # Without django_asgi_max_requests it has no effect.
+    command = playbook("release", **room(options), django_asgi_max_requests_jitter=int(time.time()) % 10_000)
+    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.STDOUT}
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, **pipes)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the deploy during the load failed:\n{output.decode()}")
+    print(f"  a deploy during the load took {time.monotonic() - began:.0f} s")
+
+
+def room(options: argparse.Namespace) -> dict[str, int]:
+    """Return the variables of a site that admits the WebSockets; none if the site of the demo does."""
+    # The edge admits nine tenths of what the workers hold, and one worker of the demo may get a few more than the other.
+    each = -(-options.websockets * 12 // (10 * WORKERS))
+    return {"django_asgi_worker_long_connections": each} if each > LONG_CONNECTIONS else {}
+
+
 async def measure(place: str, host: tuple[str, Path], options: argparse.Namespace) -> Load:
     """Run the load and print the results; return it."""
     load = Load(place, options)
@@ -183,7 +217,10 @@ async def measure(place: str, host: tuple[str, Path], options: argparse.Namespac
     idle = probe(host)
     gc.freeze()
     began = time.monotonic()
-    await load.run(options.seconds)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load.run(options.seconds))
+        if options.deploy:
+            group.create_task(deploy_meanwhile(options))
     elapsed, after = time.monotonic() - began, probe(host)
     await load.close()
 
@@ -203,6 +240,8 @@ def main() -> int:
     """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--websockets", type=int, default=2000, help="open at once (default: %(default)s)")
+    parser.add_argument("--open-rate", type=float, default=0, help="opened in a second (default: as many as the site takes)")
+    parser.add_argument("--deploy", action="store_true", help="deploy a release during the load")
     parser.add_argument("--echo-every", type=float, default=5, help="seconds between a WebSocket's texts (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=200, help="requests a second of /api/hello/ (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=60, help="how long (default: %(default)s)")
@@ -217,7 +256,14 @@ def main() -> int:
             f"/api/hello/, for {options.seconds:g} s, on http://{place}/ ({os.cpu_count()} cores for host and client)\n",
             flush=True,
         )
-        load = asyncio.run(measure(place, host, options))
+        if room(options):
+            print(f"deploying with room for {options.websockets} WebSockets: {room(options)}", flush=True)
+            subprocess.run(playbook("deploy", **room(options)), cwd=ROOT, check=True, capture_output=True, text=True)
+        try:
+            load = asyncio.run(measure(place, host, options))
+        finally:
+            if room(options) or options.deploy:
+                subprocess.run(playbook("deploy"), cwd=ROOT, check=True, capture_output=True, text=True)
     except (KeyError, subprocess.CalledProcessError) as error:
         print(f"scale: the lab host can't be measured; run `make demo` first ({error!r})", file=sys.stderr)
         return 1
