@@ -29,8 +29,8 @@ checks:
 molecule: ## One scenario: make molecule SCENARIO=default
 	@since=$$(date +%s.%N) && $(PYTHON) tools/setup.py --tests && .venv/bin/python tools/test.py --since $$since molecule/$(SCENARIO)
 
-bench: ## Measure a request's processor time at the worker and at nginx, on the lab host of make demo
-	@$(PYTHON) tools/setup.py && .venv/bin/python bench/serving.py
+bench: ## Compare servers on one project, side by side, on the lab host of make demo (ROUNDS=15, REQUESTS=300)
+	@$(PYTHON) tools/setup.py && .venv/bin/python bench/compare.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(REQUESTS),--requests $(REQUESTS))
 
 scale: ## 2,000 WebSockets and 200 requests a second at once, on the lab host of make demo (OPTIONS=--help lists more)
 	@$(PYTHON) tools/setup.py && .venv/bin/python bench/scale.py $(OPTIONS)
