@@ -32,7 +32,7 @@ from traffic.wire import Connection, Failed
 PATIENCE = 60
 OPENED_AT_ONCE = 50
 # The demo's workers, and its django_asgi_worker_connections, which is also their number of long connections.
-WORKERS, LONG_CONNECTIONS = 2, 2000
+WORKERS, LONG_CONNECTIONS = 2, 1150
 HELLO = {"message": "Hello from DRF with Uvicorn!"}
 
 # Runs on the host with its own Python: memory (PSS) and processor time of the app's web workers and of nginx.
@@ -195,9 +195,10 @@ async def deploy_meanwhile(options: argparse.Namespace) -> None:
 
 def room(options: argparse.Namespace) -> dict[str, int]:
     """Return the variables of a site that admits the WebSockets; none if the site of the demo does."""
-    # The edge admits nine tenths of what the workers hold, and one worker of the demo may get a few more than the other.
-    each = -(-options.websockets * 12 // (10 * WORKERS))
-    return {"django_asgi_worker_long_connections": each} if each > LONG_CONNECTIONS else {}
+    # The edge admits nine tenths of what the workers hold.
+    if options.websockets * 10 <= 9 * WORKERS * LONG_CONNECTIONS:
+        return {}
+    return {"django_asgi_worker_long_connections": -(-options.websockets * 12 // (10 * WORKERS))}
 
 
 async def measure(place: str, host: tuple[str, Path], options: argparse.Namespace) -> Load:
@@ -259,7 +260,13 @@ def main() -> int:
         )
         if room(options):
             print(f"deploying with room for {options.websockets} WebSockets: {room(options)}", flush=True)
-            subprocess.run(playbook("deploy", **room(options)), cwd=ROOT, check=True, capture_output=True, text=True)
+            subprocess.run(
+                playbook("deploy", **room(options), django_asgi_retire_wait=True),
+                cwd=ROOT,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
         try:
             load = asyncio.run(measure(place, host, options))
         finally:
