@@ -33,7 +33,7 @@ from django.urls import ResolverMatch, get_resolver, set_script_prefix
 from django.utils import translation
 from django.utils.module_loading import import_string
 
-# A disconnect is noticed from then on: most views end before it, and save the task that waits for it.
+# A disconnect is noticed from then on; most views end before, and need no task that waits for it.
 WATCH_AFTER_SECONDS = 0.05
 END = object()
 
