@@ -84,8 +84,8 @@ class Release:
             (directory / "src" / name).write_text(text)
         given = {"django_asgi_module": "shop.asgi:application", "django_asgi_path_prefix": PREFIX}
         (directory / "gunicorn.conf.py").write_text(render("django_asgi", "gunicorn.conf.py.j2", **given))
-        for name in ("draining_worker.py", "fair_accept.py", "long_connections.py", "sitecustomize.py"):
-            shutil.copy(role / "files" / name, directory)
+        for module in (role / "files").glob("*.py"):
+            shutil.copy(module, directory)
         own = {"DJANGO_SETTINGS_MODULE": "shop.settings", "APP_PATH_PREFIX": PREFIX, "PYTHONPATH": str(directory)}
         self.environment = {**os.environ, **own, "WEB_CONCURRENCY": "1"}
 

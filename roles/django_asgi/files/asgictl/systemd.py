@@ -170,10 +170,6 @@ class Instance:
         """systemd's ActiveState of the service: active, activating, inactive, failed, …"""
         return self.property("ActiveState")
 
-    def restarts(self) -> int:
-        """How often systemd has restarted the service since it was started."""
-        return int(self.property("NRestarts") or 0)
-
     def retiring(self) -> bool:
         """Whether the instance is waiting for its connections to end."""
         return self.property("ActiveState", self.retirement) in ("active", "activating")
